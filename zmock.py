@@ -5309,7 +5309,7 @@ MANY = ("list", "maps", "map")  # types of fields that hold several values
 
 
 def like(pattern: str) -> Callable[[str], Any]:
-    """Compile a pattern of SQL's LIKE into a test of letters(text).
+    """Compile a pattern of SQL's LIKE into a test of a text that letters() has returned.
 
     % is any run of characters, _ any character, and a backslash takes the next one as it is.
     The text after each % is searched for in an atomic group: the first place where it stands
@@ -5347,19 +5347,20 @@ def is_none_of(values: frozenset, value: Any) -> bool:
 class Operator:
     """A comparison in conditions.
 
-    reads   the operand after the sign: "value", "list", "pattern" or "nothing"
+    takes   the kind of operand: "value", "list", "pattern" or "nothing"
     holds   the test holds(operand, value) of a value that is not null
     in_zql  the sign in ZQL, if it is another
     """
 
     sign: str
-    reads: str
+    takes: str
     holds: Callable[[Any, Any], bool]
     in_zql: str = ""
 
 
 # The operator of a condition is the first one that it *contains* (RestServer.java): the order
-# matters. A null satisfies "is null" only.
+# matters. holds() takes the operand first: "cpuNum>=2" holds if 2 <= cpuNum. A null satisfies
+# "is null" only.
 OPERATORS = {
     row.sign: row
     for row in (
@@ -5392,7 +5393,7 @@ def mysql_number(text: str) -> float:
     return float(match[0]) if is_fraction else int(match[0])
 
 
-def instant(text: str) -> Stamp:
+def mysql_date(text: str) -> Stamp:
     """Return a date as MySQL reads it. Other text is the zero date, which is before all others."""
     match = MYSQL_DATE.fullmatch(text)
     return f"{match[1]} {match[2] or '00:00:00'}" if match else ZERO_DATE
@@ -5414,7 +5415,7 @@ COMPARED: dict[str, tuple[Callable[[str], Any], Callable[[Any], Any]]] = {
     "int": (mysql_number, as_number),
     "long": (mysql_number, as_number),
     "double": (mysql_number, as_number),
-    "date": (instant, str),
+    "date": (mysql_date, str),
     "bool": (true_or_false, bool),
 }
 AS_TEXT = (folded, folded)
@@ -5427,11 +5428,9 @@ AS_TEXT = (folded, folded)
 class Condition:
     """One condition: "vmNics.ip=10.0.0.1" has the path ("vmNics", "ip").
 
-    One of ZQL, "vmNics.ip in ('10.0.0.1')", has more:
-
-    operands   its values, in which a comma separates nothing
-    query      the sub-query that has the values
-    resource   the resource that it is about, if it stands behind `restrict by`
+    operands   its values if they are a list already: a comma in them separates nothing
+    query      in ZQL, the sub-query that has the values
+    resource   in ZQL, the resource that it is about, if it stands behind `restrict by`
     """
 
     text: str
@@ -5462,7 +5461,7 @@ class Condition:
         """
         if self.operands is not None:
             return self.operands
-        if OPERATORS[self.sign].reads != "list":
+        if OPERATORS[self.sign].takes != "list":
             return [self.value]
         comma = r",(?! \d{4}(?: |,|$))" if kind == "date" else ","
         return re.split(comma, self.value.rstrip(","))
@@ -5473,7 +5472,7 @@ class Condition:
         Raise ValueError for an operand that is no value of the type.
         """
         row = OPERATORS[self.sign]
-        if kind == "bool":  # true and false have no letters
+        if kind == "bool":  # "like" is "equal": true and false have no patterns
             row = OPERATORS[self.sign.replace("~", "")]
         parse: Callable[[str], Any]
         convert: Callable[[Any], Any]
@@ -5481,12 +5480,12 @@ class Condition:
         if kind == "date":
             parse = parse_date
         operand: Any = None
-        if row.reads == "pattern":
+        if row.takes == "pattern":
             operand = like(self.value)
             convert = letters
-        elif row.reads == "list":
+        elif row.takes == "list":
             operand = frozenset(map(parse, self.values(kind)))
-        elif row.reads == "value":
+        elif row.takes == "value":
             operand = parse(self.value)
         return convert, functools.partial(row.holds, operand)
 
@@ -5511,13 +5510,13 @@ def read_condition(text: str, dialect: Dialect) -> Condition:
     if not sign:
         signs = ", ".join(OPERATORS)
         details = "the parameter[q] doesn't contain any query operator. Valid query operators are"
-        raise FrontError(400, f"{invalid} {details} [[{signs}]]", meant(text))
+        raise FrontError(400, f"{invalid} {details} [[{signs}]]", hint_on_condition(text))
     name, _, value = text.partition(sign)
     if not name.strip():
         raise FrontError(400, f"{invalid} parameter[q] is not a key-value pair split by =")
     spaced = not sign.endswith("null") and (name != name.strip() or value != value.lstrip())
     if spaced and dialect["spaced-condition"]:
-        hint = meant(text) or f"write {name.strip()}{sign}{value.strip()}"
+        hint = hint_on_condition(text) or f"write {name.strip()}{sign}{value.strip()}"
         raise FrontError(400, f"{invalid} parameter[q] has spaces around '{sign}'", hint)
     if dialect["null-test"] and sign in ("=", "!=") and value == "null":
         sign = "is null" if sign == "=" else "not null"
@@ -5542,18 +5541,18 @@ class Query:
     fields: list[str] | None = None
     group_by: str = ""
     resource: Resource | None = None  # in ZQL: the entity, which may be a subtype
-    rank: Callable[[Item], Any] | None = None  # orders items that `sort` does not, else the uuid
+    rank: Callable[[Item], Any] | None = None  # orders items that `sort` does not; None is by uuid
 
     @property
-    def named(self) -> set[str]:
-        """The fields that it names, but for conditions that are read in two ways."""
+    def fields_named(self) -> set[str]:
+        """The fields that it names. Conditions that fuzz reads in two ways do not count."""
         conditions = [condition.field for condition in self.conditions if not condition.operands]
         return {self.sort, self.group_by, *(self.fields or ()), *conditions}
 
-    def kind(self, discriminator: str) -> str | None:
+    def subtype(self, discriminator: str) -> str | None:
         """Return the subtype that a condition names, or None (QueryFacadeImpl.java).
 
-        In ZQL no condition names one.
+        In ZQL the entity names it, not a condition.
         """
         if self.resource:
             return None
@@ -5578,7 +5577,7 @@ QUERY_KEYS = {
 
 @functools.lru_cache(16)
 def keys_read(dialect: Dialect) -> set[str]:
-    """Return the keys that a query reads. The server ignores two of the manual's."""
+    """Return the keys that a query reads. The server ignores two that the manual documents."""
     rows = {"condition": "condition-alias", "groupBy": "group-by"}
     return {key for key in QUERY_KEYS if key not in rows or dialect[rows[key]]}
 
@@ -5590,6 +5589,7 @@ def read_query(pairs: Iterable[tuple[str, str]], dialect: Dialect) -> tuple[Quer
     """
     values = defaultdict(list)
     for name, value in pairs:
+        # "?=name=a" is a condition too: the server takes a key without a name for q
         is_condition = name == "" or (name == "condition" and dialect["condition-alias"])
         values["q" if is_condition else name].append(value)
     first = defaultdict(str, {name: texts[0].strip() for name, texts in values.items()})
@@ -5611,7 +5611,7 @@ def read_query(pairs: Iterable[tuple[str, str]], dialect: Dialect) -> tuple[Quer
         query.fields = [name.strip() for name in ",".join(lists).split(",")]
     lowest = min(query.limit, query.start)
     if lowest < 0:
-        raise bad_field(dialect, f"limit and start are numbers from 0, not {lowest}")
+        raise bad_query(dialect, f"limit and start are numbers from 0, not {lowest}")
     return query, values.keys() - keys_read(dialect)
 
 
@@ -5624,8 +5624,8 @@ def integer(values: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
-def bad_field(dialect: Dialect, details: str, hint: str = "") -> ApiError:
-    """Return the error of a query that names an unknown field (dialect row unknown-field)."""
+def bad_query(dialect: Dialect, details: str, hint: str = "") -> ApiError:
+    """Return the error of a query that cannot be run (dialect row unknown-field)."""
     if dialect["unknown-field"]:
         return FrontError(400, details, hint)
     return ApiError("SYS.1000", details, hint=hint)
@@ -5645,7 +5645,7 @@ OTHER_KEYS = {  # by the right key: keys of other APIs, in lower case and withou
 }
 
 
-def other_key(name: str, fields: Fields, dialect: Dialect) -> str:
+def hint_on_key(name: str, fields: Fields, dialect: Dialect) -> str:
     """Return a hint for a key that no query reads: the key to write instead."""
     if name in QUERY_KEYS - keys_read(dialect):
         return f"the server does not read {name}" + (": write q" if name == "condition" else "")
@@ -5658,8 +5658,8 @@ def other_key(name: str, fields: Fields, dialect: Dialect) -> str:
     return f"a query does not read {name}{did_you_mean(name, keys_read(dialect))}"
 
 
-# Operators of other languages, and ZStack's own, with the form of the condition behind the name.
-# One that contains another comes before it.
+# Operators of other languages, and ZStack's own: what to write behind the field for each. An
+# operator stands before those that it begins with: "not in" before "in", "===" before "==".
 SLIPS = {
     "is not null": " not null",
     "not null": " not null",
@@ -5691,7 +5691,7 @@ SLIPS = {
 }
 
 
-def meant(text: str) -> str:
+def hint_on_condition(text: str) -> str:
     """Return a hint on a condition in another language: "name like web" -> "write name~=web".
 
     Return "" for other text, and for a condition that is right.
@@ -5738,13 +5738,13 @@ def another_reading(condition: Condition, kind: str) -> str:
         if sign != "=" or ":" in value:
             return ""
         return f"{value} alone is midnight, write q={name}>={value} and q={name}< the day after"
-    if better := meant(condition.text):
+    if better := hint_on_condition(condition.text):
         return better
     if "*" in value and "%" not in value and sign in ("=", "!=", "~=", "!~="):
         return f"write {name}{like_sign}{value.replace('*', '%')}"
     if "%" in value and sign in ("=", "!="):
         return f"write {name}{like_sign}{value}"
-    if OPERATORS[sign].reads == "pattern" and not re.search("[%_]", value):
+    if OPERATORS[sign].takes == "pattern" and not re.search("[%_]", value):
         return f"without % the whole text counts, write {name}{sign}%{value}%"
     return ""
 
@@ -5769,13 +5769,13 @@ class Term:
     """A condition, compiled for the items of a resource.
 
     passes   the test of an item
-    size     the number of items that pass, at most; infinite if no index tells
-    fetch    reads the items that pass, if an index tells
+    fetch    reads the items that pass, from an index; only use_index() sets it
+    size     the number of items that fetch() reads, or a little more; infinite without it
     index    the name of that index, "Zone.name"; of a Join, the one that finds its targets
     parts    the terms of a Compound
     """
 
-    rows: QueryEngine
+    engine: QueryEngine
     resource: Resource
     passes: Predicate
     size: float = math.inf
@@ -5784,21 +5784,21 @@ class Term:
 
     def use_index(self, key: str, values: Iterable[str]) -> None:
         """Have fetch() read the items whose key has one of the values."""
-        self.fetch = functools.partial(self.rows.by_keys, self.resource, key, values)
-        self.size = sum(self.rows.how_many(self.resource, key, value) for value in values)
+        self.fetch = functools.partial(self.engine.by_keys, self.resource, key, values)
+        self.size = sum(self.engine.how_many(self.resource, key, value) for value in values)
 
     def cost(self) -> float:
-        """Return about how many items are read to find those that pass."""
+        """Return about how many items are read to find all that pass."""
         return self.size
 
     def plan(self, most: float) -> None:
-        """Choose how to test items, of which at most so many will be tested."""
+        """Choose how to test items, of which there will be `most`, or fewer."""
 
 
 class Join(Term):
     """A condition behind a relation: own key IN (SELECT their key ...) (QueryFacadeImpl.java).
 
-    plan() takes the one of two ways that reads fewer items:
+    plan() takes that of two ways which reads fewer items:
 
     * Find all targets that satisfy the condition, and collect their keys. An item passes if its
       own key is among them.
@@ -5809,27 +5809,27 @@ class Join(Term):
 
     def __init__(
         self,
-        rows: QueryEngine,
+        engine: QueryEngine,
         resource: Resource,
         relation: Relation,
         condition: Term,
         negated: bool,
     ) -> None:
-        super().__init__(rows, resource, self.has_match)
+        super().__init__(engine, resource, self.has_match)
         self.relation = relation
         self.condition = condition
         self.target = condition.resource
         self.negated = negated
-        self.is_collected = False
-        self.matches: dict[str, bool] = {}  # True for a key that leads to a match
+        self.is_collected = False  # then other keys lead to no match
+        self.matches: dict[str, bool] = {}  # by own key: True if it leads to a match
 
     def cost(self) -> float:
-        return min(self.condition.cost(), self.rows.count_of(self.target))
+        return min(self.condition.cost(), self.engine.count_of(self.target))
 
     def plan(self, most: float) -> None:
         theirs = self.relation.theirs
         targets = most * self.targets_per_item()
-        if self.rows.indexed(self.target, theirs) and targets < self.cost():
+        if self.engine.indexed(self.target, theirs) and targets < self.cost():
             self.index = f"{self.target.name}.{theirs}"
             self.condition.plan(targets)
         else:
@@ -5839,18 +5839,18 @@ class Join(Term):
         """Return about how many targets an item has."""
         if self.relation.theirs == "uuid":
             return 1
-        items = max(1, self.rows.count_of(self.resource))
-        return max(1, self.rows.count_of(self.target) / items)
+        items = max(1, self.engine.count_of(self.resource))
+        return max(1, self.engine.count_of(self.target) / items)
 
     def collect_matches(self) -> None:
-        targets, first = self.rows.narrow([self.condition], self.target)
+        targets, first = self.engine.narrow([self.condition], self.target)
         for target in targets:
             for key in each(target, self.relation.theirs):
                 self.matches[folded(key)] = True
         self.is_collected = True
         if first:
             self.index = first.index
-        if self.rows.indexed(self.resource, self.relation.own) and not self.negated:
+        if self.engine.indexed(self.resource, self.relation.own) and not self.negated:
             self.use_index(self.relation.own, self.matches)
 
     def has_match(self, item: Item) -> bool:
@@ -5859,7 +5859,7 @@ class Join(Term):
     def leads_to_match(self, value: str) -> bool:
         key = folded(value)
         if key not in self.matches and not self.is_collected:
-            targets = self.rows.find(self.target, self.relation.theirs, key)
+            targets = self.engine.find(self.target, self.relation.theirs, key)
             self.matches[key] = any(map(self.condition.passes, targets))
         return self.matches.get(key, False)
 
@@ -5883,19 +5883,19 @@ class QueryEngine:
         dialect: Dialect,
         tables: Store | View,
         computed: dict[tuple[str, str], Callable[[Item], Any]],
-        ahead: Seconds = 0,
+        utc_offset: Seconds = 0,
     ) -> None:
         self.catalogue = catalogue
         self.dialect = dialect
         self.tables = tables
         self.computed = computed  # functions of an item, for fields that are not stored
-        self.ahead = ahead  # seconds by which the dates of items are ahead of UTC
+        self.utc_offset = utc_offset  # seconds by which the dates of items are ahead of UTC
 
     def select(self, query: Query, resource: Resource) -> tuple[list[Item], int | None]:
         """Return a page of the items that satisfy a query, and their number if it is wanted."""
         if query.uuid:
             return self.of_uuid(query.uuid, resource), None
-        resource = self.native(resource, query)
+        resource = self.with_subtype(resource, query)
         self.check_names(query, resource)
         terms = [self.term(condition, resource) for condition in query.conditions]
         items, _ = self.narrow(terms, resource, in_order=not query.sort)
@@ -5905,7 +5905,7 @@ class QueryEngine:
         end = query.start + query.limit
         if not (terms or query.group_by or resource.only or resource.inside):
             total = self.count_of(resource)
-            if not (query.sort or query.rank):  # a page of a whole table is a part of a list
+            if not (query.sort or query.rank):  # the table is a list by uuid: the page is a slice
                 items = self.tables.in_order(resource.stored, query.start, end)
                 return [] if query.count else [*items], total
         elif query.count or query.with_count:
@@ -5922,9 +5922,9 @@ class QueryEngine:
         self.refuse_quotes(uuid, f"uuid={uuid}")
         return [*filter(resource.has, self.tables.find(resource.stored, "uuid", uuid))]
 
-    def native(self, resource: Resource, query: Query) -> Resource:
-        """Return the resource with the fields of the subtype that a condition names, if any."""
-        kind = query.kind(resource.discriminator)
+    def with_subtype(self, resource: Resource, query: Query) -> Resource:
+        """Return the resource, with the fields of its subtype if a condition names one."""
+        kind = query.subtype(resource.discriminator)
         if kind not in resource.kinds:
             return resource
         _, *words = resource.kinds[kind]
@@ -5945,9 +5945,9 @@ class QueryEngine:
     def narrow(
         self, terms: list[Term], resource: Resource, in_order: bool = False
     ) -> tuple[Iterable[Item], Term | None]:
-        """Return the items that satisfy all terms, and the term whose index led to them, if any.
+        """Return the items that satisfy all terms, and the term whose index they came from, if any.
 
-        `in_order` is by uuid, as MySQL answers without `order by`.
+        `in_order` sorts them by uuid, as MySQL answers without `order by`.
         """
         total = self.count_of(resource)
         most = min([total, *(term.size for term in terms)])
@@ -5980,7 +5980,7 @@ class QueryEngine:
         name, *rest = condition.path
         if len(rest) > DEEPEST:
             details = f"a condition goes through {DEEPEST} relations at most, not {len(rest)}"
-            raise bad_field(self.dialect, details)
+            raise bad_query(self.dialect, details)
         if rest:
             relation = self.relation(name, rest, resource)
             if relation.via:
@@ -5992,16 +5992,16 @@ class QueryEngine:
             on_tag = replace(condition.positive, path=("tag",))
             return self.join(resource, TAGS[name], on_tag, condition.negative)
         self.refuse_quotes(condition.value, condition.text)
-        return self.own(condition, resource)
+        return self.own_field(condition, resource)
 
     def refuse_quotes(self, value: str, text: str, besides: str = "'") -> None:
-        """Raise the error of the server's parser for a value that it cannot put between quotes.
+        """Raise the error of the server's parser for a value with a quote, or with `besides`.
 
-        It also puts the conditions on tags into a format (ZQL, TagZQLExtension.java).
+        The server also formats conditions on tags: they cannot have "%s" (TagZQLExtension.java).
         """
         for unfit in ("'", besides):
             if unfit in value:
-                hint = meant(text) if unfit == "'" else ""
+                hint = hint_on_condition(text) if unfit == "'" else ""
                 hint = hint or f"a value cannot hold {unfit!r}, and nothing escapes it"
                 details = f"the server cannot parse the condition {text}"
                 raise ApiError("SYS.1000", details, hint=hint)
@@ -6016,7 +6016,7 @@ class QueryEngine:
         )
         names = ", ".join(resource.listed) or "no relations"
         hint = f"{resource.name} has {names}{did_you_mean(name, resource.listed)}"
-        raise bad_field(self.dialect, details, hint)
+        raise bad_query(self.dialect, details, hint)
 
     def join(
         self, resource: Resource, relation: Relation, condition: Condition, negated: bool = False
@@ -6025,7 +6025,7 @@ class QueryEngine:
         inner = self.term(condition, self.catalogue.resource(relation.target))
         return Join(self, resource, relation, inner, negated)
 
-    def own(self, condition: Condition, resource: Resource) -> Term:
+    def own_field(self, condition: Condition, resource: Resource) -> Term:
         """Compile a condition on a field of the resource itself."""
         name = self.alias(resource, condition.field)
         legal = {field for field, kind in resource.fields.items() if kind != "maps"}
@@ -6054,22 +6054,23 @@ class QueryEngine:
             convert, holds = condition.compile(kind, self.parse_date)
         except ValueError as error:
             details = f"the condition {condition.text} cannot be read: {error}"
-            raise bad_field(self.dialect, details, right_value(condition, name, kind)) from None
-        is_null = condition.sign == "is null" or condition.operands == [] and condition.negative
+            raise bad_query(self.dialect, details, hint_on_value(condition, name, kind)) from None
+        is_in_nothing = condition.operands == [] and condition.negative  # "not in" no rows
+        null_passes = condition.sign == "is null" or is_in_nothing
         read = self.reader(resource, name)
         values = each if read is dict.get else read
 
         def value_passes(item: Item) -> bool:
             value = read(item, name)
-            return is_null if value is None else holds(convert(value))
+            return null_passes if value is None else holds(convert(value))
 
-        def any_passes(item: Item) -> bool:  # as in a join: where there is no row, there is no null
+        def any_passes(item: Item) -> bool:  # an empty list has no value, not even null
             return any(holds(convert(value)) for value in values(item, name))
 
         return any_passes if kind == "list" else value_passes
 
     def several(self, compound: Compound, resource: Resource) -> Term:
-        """Compile conditions of which an item has to satisfy all, or any."""
+        """Compile conditions of which an item has to satisfy all, or any. No index finds these."""
         terms = [self.term(part, resource) for part in compound.parts]
         for term in terms:
             term.plan(math.inf)
@@ -6083,30 +6084,33 @@ class QueryEngine:
     def with_values(self, condition: Condition, query: Query) -> Condition:
         """Return a condition with the values of its sub-query.
 
-        No item passes where MySQL has to compare with null.
+        If MySQL would compare with null, it becomes one that no item satisfies.
         """
         items, _ = self.select(query, query.resource)
         values = [self.value(query.resource, item, query.fields[0]) for item in items]
         texts = [text_of(value) for value in values if value is not None]
-        if OPERATORS[condition.sign].reads == "list":
-            is_null = condition.negative and len(texts) < len(values)
+        if OPERATORS[condition.sign].takes == "list":
+            meets_null = condition.negative and len(texts) < len(values)
         else:
-            is_null = not texts
+            meets_null = not texts
             if len(values) > 1:
                 raise ApiError("SYS.1000", "Subquery returns more than 1 row", hint="write in")
-        if is_null:
+        if meets_null:
             return replace(condition, sign="?=", operands=[], query=None)
         return replace(condition, value="".join(texts[:1]), operands=texts, query=None)
 
     def restricted(self, condition: Condition, resource: Resource) -> Term:
         """Compile a condition on another resource. The server ignores it if no way leads there."""
-        way = self.way(resource, condition.resource)
+        way = self.path_between(resource, condition.resource)
         if way is None:
             return Term(self, resource, lambda item: True)
         return self.term(replace(condition, path=(*way, condition.field), resource=None), resource)
 
-    def way(self, start: Resource, end: Resource) -> list[str] | None:
-        """Return the relations with the smallest weight to a resource, if any (DBGraph.java)."""
+    def path_between(self, start: Resource, end: Resource) -> list[str] | None:
+        """Return the path of relations with the smallest weight, or None (DBGraph.java).
+
+        Only relations whose names begin with a weight count: "1 Zone".
+        """
         ways: list[tuple[int, str, list[str]]] = [(0, start.name, [])]
         passed = set()
         while ways:
@@ -6118,15 +6122,15 @@ class QueryEngine:
             passed.add(name)
             for step in self.catalogue.resource(name).relations.values():
                 if step.name[0].isdigit():
-                    more = int(step.name[0])
-                    heapq.heappush(ways, (weight + more, step.target, [*way, step.name]))
+                    total = weight + int(step.name[0])
+                    heapq.heappush(ways, (total, step.target, [*way, step.name]))
         return None
 
     def parse_date(self, text: str) -> Stamp:
         """Return the stamp that a date in a condition means (dialect row date-formats)."""
         if self.dialect["date-formats"]:
-            return stamp_from(text, self.ahead)
-        return instant(text)
+            return stamp_from(text, self.utc_offset)
+        return mysql_date(text)
 
     # items
 
@@ -6163,14 +6167,14 @@ class QueryEngine:
         return self.tables.how_many(resource.stored, key, value)
 
     def all_of(self, resource: Resource) -> Iterable[Item]:
-        """Return all items of a resource's table by uuid."""
+        """Return all items of a resource, in the order of its table: by uuid, or that of owners."""
         items = self.tables.in_order(resource.table)
         if resource.inside:
             return itertools.chain.from_iterable(map(resource.place.rows, items))
         return items
 
     def count_of(self, resource: Resource) -> int:
-        """Return how many items there are to look through."""
+        """Return the number of items in a resource's table: of owners for items inside them."""
         return self.tables.count(resource.table)
 
     # values
@@ -6207,12 +6211,15 @@ class QueryEngine:
     def require(
         self, name: str, legal: set[str], details: str, resource: Resource, condition: str = ""
     ) -> None:
-        """Raise the error of a query that names a field which is not legal in this place."""
+        """Raise the error of a query that names a field which is not legal in this place.
+
+        In "name like a=b" the operator is wrong, not the field "name like a".
+        """
         if name in legal:
             return
-        hint = "" if re.fullmatch(r"\w+", name) else meant(condition)
+        hint = "" if re.fullmatch(r"\w+", name) else hint_on_condition(condition)
         hint = hint or self.field_hint(resource, legal, name, bool(condition))
-        raise bad_field(self.dialect, f"{details}[{name}]", hint)
+        raise bad_query(self.dialect, f"{details}[{name}]", hint)
 
     def field_hint(self, resource: Resource, legal: set[str], name: str, in_condition: bool) -> str:
         """Return where a field may stand that is not legal here, or the nearest legal name."""
@@ -6243,19 +6250,19 @@ class QueryEngine:
     def doubts(self, query: Query, resource: Resource, has_matches: bool = False) -> list[str]:
         """Return hints on the legal conditions of a query whose writer may have meant another.
 
-        If the whole query has matches, so has each of its conditions, and none is evaluated.
+        `has_matches`: the whole query has some, so each of its positive conditions has too.
         """
-        resource = self.native(resource, query)
+        resource = self.with_subtype(resource, query)
         hints = (self.doubt(condition, resource, has_matches) for condition in query.conditions)
         return [*filter(None, hints)]
 
     def doubt(self, condition: Condition, resource: Resource, has_matches: bool = False) -> str:
         """Return a hint on a legal condition that reads strangely, or ""."""
         if condition.resource:
-            reached = self.way(resource, condition.resource) is not None
+            reached = self.path_between(resource, condition.resource) is not None
             names = f"{resource.name} to {condition.resource.name}"
             return "" if reached else f"the server ignores it: no key leads from {names}"
-        operand = OPERATORS[condition.sign].reads
+        operand = OPERATORS[condition.sign].takes
         if operand == "nothing":
             return ""
         row, name, kind = self.field_of(condition, resource)
@@ -6288,9 +6295,9 @@ class QueryEngine:
         compares = f"{condition.text} compares with"
         if kind in ("int", "long", "double") and not NUMBER.fullmatch(text.strip()):
             hint = f"{compares} {mysql_number(text)}: {text!r} is no number"
-            better = meant(condition.text) if condition.operands is None else ""
+            better = hint_on_condition(condition.text) if condition.operands is None else ""
             return f"{hint}, {better}" if better else hint
-        if kind == "date" and not self.dialect["date-formats"] and instant(text) == ZERO_DATE:
+        if kind == "date" and not self.dialect["date-formats"] and mysql_date(text) == ZERO_DATE:
             return f"{compares} the zero date, before all others: write 2018-07-10 09:31:06"
         values = self.catalogue.values_of(row, name)
         is_compared = condition.sign in ("=", "!=", "?=", "!?=")
@@ -6330,8 +6337,8 @@ class QueryEngine:
         *_, target = self.along([name], resource)
         return target
 
-    def reads(self, query: Query, resource: Resource) -> set[str] | None:
-        """Return the types that an answer is read from, None if fields of one are computed."""
+    def types_read(self, query: Query, resource: Resource) -> set[str] | None:
+        """Return the types that an answer depends on, None if fields of one are computed."""
         resources = [resource, *self.catalogue.embedded_in(resource)]
         for condition in query.conditions:
             resources += self.along(condition.path, resource)
@@ -6364,7 +6371,7 @@ class QueryEngine:
         {"total": 1, "conditions": [{"q": "name=a", "kept": 1, "dropped": 2, "index": "Zone.name",
         "examples": [UUID, UUID]}]}
         """
-        resource = self.native(resource, query)
+        resource = self.with_subtype(resource, query)
         self.check_names(query, resource)
         items, _ = self.narrow([], resource)
         whole = Compound("and", query.conditions)
@@ -6400,7 +6407,7 @@ class QueryEngine:
         return conditions, items
 
 
-def right_value(condition: Condition, name: str, kind: str) -> str:
+def hint_on_value(condition: Condition, name: str, kind: str) -> str:
     """Return the hint on a value that is no date, or neither true nor false."""
     if kind == "bool":
         return f"write {name}=true or {name}=false"
@@ -6409,7 +6416,7 @@ def right_value(condition: Condition, name: str, kind: str) -> str:
 
 
 def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> list[Item]:
-    """Return the first item by uuid of each group: of the items that differ in their uuid only."""
+    """Return the first item by uuid of each group. A group has one value of the field."""
     groups: dict[tuple, Item] = {}
     for item in sorted(items, key=uuid_of):
         groups.setdefault(order(item)[:2], item)
@@ -6420,7 +6427,7 @@ def first_of_groups(items: Iterable[Item], order: Callable[[Item], tuple]) -> li
 
 DEEPEST_BRACKETS = 50  # brackets in brackets, and changes between `and` and `or`
 ZQL_SIGNS = {row.in_zql or row.sign: row.sign for row in OPERATORS.values()}
-MOST_ROWS = 1 << 31  # of an answer
+MOST_ROWS = 1 << 31  # the limit of a statement without `limit`
 ZQL_LITERALS = ("STRING", "INT", "FLOAT", "BOOLEAN")
 # The longest word counts: "12" is a number, "12ab" a name. Other characters are dropped (ZQL.g4).
 ZQL_TOKEN = re.compile(
@@ -6566,7 +6573,7 @@ class ZqlParser:
         text = self.text[begin : self.tokens[self.position - 1].end()]
         is_one = len(query.fields or ()) == 1 if query else len(values) == 1
         fits = {"nothing": not (values or query), "list": is_list and (is_one or values)}
-        if not fits.get(OPERATORS[sign].reads, is_one):
+        if not fits.get(OPERATORS[sign].takes, is_one):  # "value" and "pattern" take one
             raise self.unexpected() if self.sees("ID", "QUOTED") else self.unreadable(text)
         return Condition(text, tuple(path), sign, "".join(values[:1]), values, query)
 
@@ -7748,7 +7755,7 @@ class Fuzz:
         if "uuid" in item and "order" in self.vary:
             shown |= {name: self.in_other_order(name, shown[name]) for name in shown}
         if item.get("uuid") in self.start:
-            self.vary_values(shown, query.named)
+            self.vary_values(shown, query.fields_named)
         if "extra" in self.vary and query.fields is None:
             shown["addedLater"] = self.draw("extra", item.get("uuid", "")) % 100
         return shown
@@ -9459,8 +9466,8 @@ class Cloud:
         folder = None if settings.memory else settings.data
         self.store = Store(indexes, folder, settings.durable == "on", standing_in(catalogue))
         self.db = self.store  # the objects, as a tinydb.TinyDB
-        computed, ahead = self.computed_fields(), self.clock.utc_offset
-        self.queries = QueryEngine(catalogue, self.dialect, self.store, computed, ahead)
+        computed, offset = self.computed_fields(), self.clock.utc_offset
+        self.queries = QueryEngine(catalogue, self.dialect, self.store, computed, offset)
         self.computing = {type for type, _ in computed}  # the types with such fields
         self.jobs = Jobs(self)
         self.accounts: Accounts = None
@@ -10558,7 +10565,7 @@ class Accounts:
         """Return the evaluator of queries over what an account sees."""
         queries, dialect = self.cloud.queries, self.cloud.dialect
         view = self.view(account)
-        return QueryEngine(self.catalogue, dialect, view, queries.computed, queries.ahead)
+        return QueryEngine(self.catalogue, dialect, view, queries.computed, queries.utc_offset)
 
     def queries_on(self, type: str) -> QueryEngine:
         """Return the evaluator over all objects of a type.
@@ -19180,7 +19187,7 @@ def members_answered(call: Call) -> dict[str, Member]:
     if not query or query.fields is None:
         return members
     java = members["inventories"].java
-    java = java.kinds.get(query.kind(java.discriminator), java)
+    java = java.kinds.get(query.subtype(java.discriminator), java)
     plain = replace(java, kinds={})
     return {name: replace(member, java=plain) for name, member in members.items()}
 
@@ -19538,7 +19545,7 @@ class Rest:
         if call.api.type == "AccountResourceRef":  # these are not stored
             return
         row = self.catalogue.resource(call.api.type)
-        types = self.cloud.queries.reads(call["query"], row)
+        types = self.cloud.queries.types_read(call["query"], row)
         if types and len(text) <= LONGEST_CACHED:
             versions = self.versions_of(types)
             cached = CachedAnswer(call.api, entry.params, text, entry.objects, versions)
@@ -19750,7 +19757,7 @@ class Rest:
         else:
             query, unread_keys = read_query(arguments, self.dialect)
             fields = self.catalogue.resource(api.type).all_fields
-            hints = [other_key(name, fields, self.dialect) for name in sorted(unread_keys)]
+            hints = [hint_on_key(name, fields, self.dialect) for name in sorted(unread_keys)]
             entry.add_unread(hints)
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
                 entry.hints.append("the server reads the first fields only: write fields=uuid,name")
@@ -20338,7 +20345,7 @@ def condition_pattern(types: dict[str, str]) -> str:
     booleans = [name for name, type in types.items() if type == "bool"]
     others = [name for name in types if name not in booleans]
     texts = "|".join([*others, *TAGS, r"[A-Za-z]\w*(?:\.\w+)+"])
-    signs = [sign for sign, row in OPERATORS.items() if row.reads != "nothing"]
+    signs = [sign for sign, row in OPERATORS.items() if row.takes != "nothing"]
     operators = "|".join(signs).replace("?", r"\?")
     forms = [
         rf"(?:{texts})(?:{operators})(?:\S.*)?",
@@ -22207,7 +22214,7 @@ class Control:
         with refused_for(ApiError):
             query, unread = read_query(pairs, dialect)
         if unread:
-            raise ControlError(400, other_key(min(unread), row.all_fields, dialect))
+            raise ControlError(400, hint_on_key(min(unread), row.all_fields, dialect))
         return query
 
     async def explain(self, request: web.Request) -> Item:

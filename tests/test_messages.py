@@ -102,7 +102,7 @@ def test_no_message_puts_a_plural_behind_a_number_that_may_be_1():
 
 def is_message(node):
     names = {"ApiError", "BadParameter", "FrontError", "ControlError", "SettingsError", "ValueError", "Unknown", "TooFar", "refused", "refuse", "missing",
-             "bad_field", "did_you_mean", "malformed"}  # fmt: skip
+             "bad_query", "did_you_mean", "malformed"}  # fmt: skip
     return isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] in names
 
 

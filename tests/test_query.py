@@ -21,8 +21,8 @@ from zmock import (
     Settings,
     catalogue,
     fill,
+    hint_on_condition,
     like,
-    meant,
     named,
     new_cloud,
     read_condition,
@@ -850,8 +850,8 @@ OTHER_LANGUAGES = (  # what people write, and what they would write here
 
 @each(("text", "better"), OTHER_LANGUAGES)
 def test_a_condition_of_another_language_is_said_in_this_one(text, better):
-    assert meant(text) == f"write {better}"
-    assert meant(better) == ""
+    assert hint_on_condition(text) == f"write {better}"
+    assert hint_on_condition(better) == ""
 
 
 async def hints_that_lack(mock, table):

@@ -912,12 +912,12 @@ def missing(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
 
 DAY = 86400  # seconds
 MODES = ("real", "frozen", "warp")
-PATIENCE = 1  # seconds of real time that one move waits for work that may never end, as web-hooks
-BREATH = 0.005  # seconds of real time between leaps, for clients; and for moves without patience
+PATIENCE = 1  # seconds of real time that a move waits for work that may never end: a web-hook
+BREATH = 0.005  # the same once PATIENCE is used up; also what a leap leaves to clients before it
 FEW_TIMERS = 1000  # up to here, cancelled timers are not cleared away
-LOOK_INTERVAL = 1  # seconds of real time between two looks at the system's clock
-SMALLEST_STEP = 0.5  # seconds; the system corrects its clock by less
-ROUNDING = 1e-6  # seconds; a float holds a date to a quarter of that
+LOOK_INTERVAL = 1  # seconds of real time between two looks at the system's clock and at files
+SMALLEST_STEP = 0.5  # seconds; smaller steps of the system's clock are corrections
+ROUNDING = 1e-6  # seconds; a date as a float is exact to a quarter of that
 LATEST = 2e11  # a date in the year 8307; stamps end with the year 9999
 
 
@@ -955,12 +955,11 @@ class Clock:
     """The only source of time.
 
     It has two time lines. now() is a date, in seconds since 1970, and follows the system's clock
-    when somebody sets that. steady() is a second of a line that nobody sets: waits are measured on
-    it. Let a job of 30 seconds and a schedule for 10:05 begin at 10:00, and somebody set the
-    system's clock to 10:04. The job still takes 30 seconds, and the schedule is due in a minute.
-    advance() moves both lines, set_back() dates only. `date_offset` is the date less the steady
-    second: date_of(second) adds it, and due_date(timer) if the timer is a wait. A stamp is a date
-    as items hold it.
+    when somebody sets that. steady() counts seconds on a line that nobody sets: it measures waits.
+    Let a job of 30 seconds and a schedule for 10:05 begin at 10:00, and somebody set the system's
+    clock to 10:04. The job still takes 30 seconds, and the schedule is due in a minute. advance()
+    moves both lines, set_back() moves dates only. A date is a steady second plus `date_offset`. A
+    stamp is a date as items hold it.
 
     In the mode `real` time runs. In `frozen` it stands until advance(), go_to() or set_back(). In
     `warp` it runs, and leaps to the next timer that a client may wait for when nothing else is
@@ -972,14 +971,14 @@ class Clock:
         self.utc_offset: Seconds = utc_offset * 3600  # of stamps
         self.show(time.time(), 0.0)
         self.on_clock_set: list[Callable[[Seconds], None]] = []  # called when dates have jumped
-        self.known_offset: Seconds = 0.0  # the date_offset that they know of
+        self.announced_offset: Seconds = 0.0  # the date_offset at the last call of on_clock_set
         self.move_checks: list[Callable[[Seconds], None]] = []  # raise TooFar for a date
-        self.file_readers: list[Callable[[], None]] = []  # before a move, and while time runs
-        self.moving = asyncio.Lock()  # held by a move of advance(), go_to() or leap()
-        self.advancing: object | None = None  # a move that is under way; halt() ends it
+        self.file_readers: list[Callable[[], None]] = []  # read files before a move, and by tick()
+        self.move_lock = asyncio.Lock()  # moves of advance(), go_to() and leap() take turns
+        self.current_move: object | None = None  # the move under way; halt() ends it
         self.order = itertools.count()
-        self.timers: list[Timer] = []  # a heap of those that wait
-        self.dated: list[Timer] = []  # a heap of those that are due on a date
+        self.timers: list[Timer] = []  # a heap of the waits, of after() and at_second()
+        self.dated: list[Timer] = []  # a heap of the timers of at()
         self.may_leap = asyncio.Event()  # set when there may be awaited timers
         self.leaper: asyncio.Task[None] | None = None  # runs leap()
         self.most_timers = FEW_TIMERS  # tidy() works when there are more
@@ -994,7 +993,7 @@ class Clock:
 
     @property
     def is_stopped(self) -> bool:
-        return self.mode == "frozen" or self.advancing is not None
+        return self.mode == "frozen" or self.current_move is not None
 
     def now(self) -> Seconds:
         """Return the date: seconds since 1970."""
@@ -1154,13 +1153,13 @@ class Clock:
         return names
 
     def detect_clock_set(self) -> None:
-        """Announce it if somebody has set the system's clock."""
-        seconds = self.date_offset - self.known_offset
+        """Call on_clock_set if somebody has set the system's clock."""
+        seconds = self.date_offset - self.announced_offset
         if abs(seconds) > SMALLEST_STEP:
             self.announce_clock_set(seconds)
 
     def announce_clock_set(self, seconds: Seconds) -> None:
-        self.known_offset = self.date_offset
+        self.announced_offset = self.date_offset
         for listener in self.on_clock_set:
             listener(seconds)
 
@@ -1210,8 +1209,8 @@ class Clock:
     async def settle(self, patience: Seconds = PATIENCE) -> Seconds:
         """Fire what is due now, and wait until the work beside the requests has ended or sleeps.
 
-        Return the patience for the next time. Work that uses it up is not waited for again until it
-        has slept on this clock.
+        Work that takes longer than the patience counts as asleep until its next sleep() ends.
+        Return the patience for the next call, which is less after such work.
         """
         self.fire_due()
         until = time.monotonic() + patience
@@ -1242,13 +1241,13 @@ class Clock:
         Raise TooFar, before anything fires, if that would be too much.
         """
         self.check_move(self.now() + seconds)
-        async with self.moving:
+        async with self.move_lock:
             return await self.move_to(self.now() + seconds)
 
     async def go_to(self, date: Seconds) -> list[str]:
         """Move on to a date, as advance() does. Stay if it is past."""
         self.check_move(date)
-        async with self.moving:
+        async with self.move_lock:
             return await self.move_to(date)
 
     def check_move(self, date: Seconds) -> None:
@@ -1257,16 +1256,16 @@ class Clock:
             check(date)
 
     async def move_to(self, target: Seconds) -> list[str]:
-        """Stop at each moment when a timer is due, then at the target.
+        """Go to each moment when a timer is due, and then to the target.
 
-        Meanwhile time does not run, so that each timer fires exactly on its date.
+        Time stands meanwhile, so that each timer fires exactly on its date.
         """
         names: list[str] = []
         self.jump(self.now())
-        self.advancing = move = object()
+        self.current_move = move = object()
         try:
             patience = await self.settle()
-            while self.advancing is move and (timer := self.next_timer()):
+            while self.current_move is move and (timer := self.next_timer()):
                 date = self.due_date(timer)
                 if date > target + ROUNDING:
                     break
@@ -1274,22 +1273,22 @@ class Clock:
                 names += self.fire_due()
                 patience = await self.settle(patience)
                 await one_turn()  # for clients that have more to ask
-            if self.advancing is move:
+            if self.current_move is move:
                 self.jump(max(target, self.now()))
         finally:
-            if self.advancing is move:
+            if self.current_move is move:
                 self.halt()
             self.plan_tick()
         return names
 
     def halt(self) -> None:
-        """End a move where it is."""
-        if self.advancing:
-            self.advancing = None
+        """End the move under way, if any, on the date that it has reached."""
+        if self.current_move:
+            self.current_move = None
             self.jump(self.stopped_at)
 
     def jump(self, date: Seconds) -> None:
-        """Show a date, and move steady() by as much. Nothing fires."""
+        """Show a date, and move steady() by the same seconds. Nothing fires."""
         self.show(date, self.date_offset)
 
     def show(self, date: Seconds, date_offset: Seconds) -> None:
@@ -1324,7 +1323,7 @@ class Clock:
         """Move to the next awaited timer, again and again."""
         while await self.may_leap.wait():
             await real_time(BREATH)
-            async with self.moving:
+            async with self.move_lock:
                 awaited = self.awaited_timers()
                 if awaited:
                     await self.move_to(self.due_date(min(awaited)))
@@ -1334,12 +1333,15 @@ class Clock:
     # saving and ending
 
     def saved(self) -> Item:
-        """Return the state that resume() takes."""
+        """Return the state that resume() takes. `offset` is how far it is ahead of the system."""
         offset = round(self.now() - self.system_time(), 3)
         return {"mode": self.mode, "offset": offset, "at": self.now()}
 
     def resume(self, saved: Item) -> None:
-        """Go on from a saved state: on its date if it was frozen, else as far ahead as it was."""
+        """Go on from a saved state: on its date if it was frozen, else with its offset.
+
+        The saved mode counts unless the settings name another one than `real`.
+        """
         if self.mode == "real":
             self.set_mode(saved["mode"])
         is_frozen = saved["mode"] == "frozen"
@@ -1366,8 +1368,11 @@ class Clock:
         self.timers.clear()
         self.dated.clear()
         self.show(self.system_time(), 0.0)
-        self.known_offset = 0.0
+        self.announced_offset = 0.0
         self.set_mode(self.mode)
+
+
+# real time
 
 
 async def one_turn() -> None:
@@ -1433,8 +1438,8 @@ def second_of(stamp: Stamp) -> int:
     return calendar.timegm(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
 
 
-def world_stamp() -> str:
-    """Return the system's time in UTC for the name of a file: "20180710T093106"."""
+def stamp_for_file() -> str:
+    """Return the system's time, in UTC, for the name of a file: "20180710T093106"."""
     return time.strftime("%Y%m%dT%H%M%S", time.gmtime())
 
 
@@ -1445,7 +1450,7 @@ def iso(date: Seconds) -> str:
 
 
 def date_of_iso(text: Any) -> Seconds:
-    """Return the date of a date and time in ISO 8601, by default in UTC.
+    """Return the seconds since 1970 of a date with a time in ISO 8601, by default in UTC.
 
     Raise ValueError for anything else.
     """
@@ -1527,7 +1532,7 @@ class Cron:
     weekdays: frozenset[int]
 
     def next(self, second: int) -> int | None:
-        """Return the first named second from another one on, both since 1970, or None."""
+        """Return the first second since 1970 that it names, from `second` on, or None."""
         today, passed = divmod(second, DAY)
         for day in range(today, today + DAYS_AHEAD):
             if not self.names_day(day):
@@ -1545,11 +1550,12 @@ class Cron:
 
 @functools.lru_cache(64)
 def read_cron(text: str) -> Cron | None:
-    """Return the cron expression of a text, or None. Quartz's L, W and # are not known."""
+    """Return the cron expression of a text, or None. Quartz's L, W and # are unknown."""
     words = text.upper().split(" ")
     if not text.isascii() or len(words) != 6:
         return None
-    if "?" not in words[3::2] or "?" in (*words[:3], words[4]):
+    days_or_weekdays, others = words[3::2], (*words[:3], words[4])
+    if "?" not in days_or_weekdays or "?" in others:
         return None
     sets = [cron_numbers(word, *bounds) for word, bounds in zip(words, CRON_FIELDS)]
     if not all(sets):
@@ -1561,7 +1567,7 @@ def read_cron(text: str) -> Cron | None:
 
 
 def cron_numbers(text: str, low: int, high: int, names: tuple[str, ...]) -> frozenset[int]:
-    """Return the numbers of a field, none if a part is wrong: "MON-WED,7" -> {2, 3, 4, 7}."""
+    """Return the numbers of a cron field: "MON-WED,7" -> {2, 3, 4, 7}. A wrong part gives none."""
     numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(?:[*?]|(\w{1,9})(?:-(\w{1,9}))?)(?:/([0-9]{1,9}))?", part)
@@ -1583,7 +1589,7 @@ def cron_numbers(text: str, low: int, high: int, names: tuple[str, ...]) -> froz
 
 
 def cron_number(word: str, names: tuple[str, ...]) -> int:
-    """Return a number of a field, or -1 for a word that is none."""
+    """Return the number of a word in a cron field, or -1: "MON" -> 2."""
     if word in names:
         return names.index(word) + 1
     return int(word) if word.isdecimal() else -1
@@ -4389,7 +4395,7 @@ class Folder(Storage):
         return items
 
     def set_aside(self, path: Path) -> Path:
-        aside = path.with_name(f"{path.name}.corrupt-{world_stamp()}")
+        aside = path.with_name(f"{path.name}.corrupt-{stamp_for_file()}")
         copy_over(path, aside)
         return aside
 

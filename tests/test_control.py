@@ -360,7 +360,7 @@ async def test_a_move_under_way_ends_when_time_is_set_elsewhere(then):
         while not mock.clock.awake:
             await asyncio.sleep(0.001)
         setting = asyncio.create_task(ok(mock, *then))
-        while mock.clock.advancing and not setting.done():
+        while mock.clock.current_move and not setting.done():
             await asyncio.sleep(0.001)
         held.set()
         await asyncio.gather(moving, setting)

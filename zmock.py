@@ -25,8 +25,8 @@ Read it from top to bottom. A section uses only what stands above it.
     Cloud            objects and calls, without HTTP; global configurations; deletion
     Accounts         sessions, permissions, sharing, quotas, logins
     Behaviours       a function for each API that needs code, by area: hosts, storage, networks,
-                     network services, virtual machines, volumes and images, tags, long jobs,
-                     schedules, licences, monitoring
+                     network services, virtual machines, volumes and images, tags,
+                     long jobs and stacks, schedules, licences, monitoring
     Clouds           the demo cloud, large clouds, cloud files, and a restart on a kept folder
     Incidents        failures with their consequences: a host is down, storage is full; scenarios
                      play them over time
@@ -15573,29 +15573,30 @@ def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
     return tag if row.allows_tag(tag["tag"]) else None
 
 
-# ---- Behaviours: long jobs -----------------------------------------------------------------------
+# ---- Behaviours: long jobs and stacks ------------------------------------------------------------
 
 
-def draw_seconds(cloud: Cloud, api: Api, long: bool = False) -> Seconds:
-    """Return the duration of a call, drawn from --delay, or that of a long job from --long-delay.
+def draw_seconds(cloud: Cloud, api: Api, is_long: bool = False) -> Seconds:
+    """Return the duration of a call, drawn from --delay, or that of the long job that it begins.
 
-    It depends on the seed, the API and the number of its calls, not on other calls.
+    A long job takes a duration from --long-delay, or else ten times one from --delay. It depends on
+    the seed, the API and the number of its calls so far, not on calls of other APIs.
     """
     delay, factor = cloud.settings.delay, 1
-    if long and cloud.settings.long_delay:
+    if is_long and cloud.settings.long_delay:
         delay = cloud.settings.long_delay
-    elif long:
+    elif is_long:
         factor = 10
     low, high = seconds_range(delay)
-    cloud.draws[api.name, long] += 1
+    cloud.draws[api.name, is_long] += 1
     if low == high:
         return factor * low
-    seed = f"{cloud.seed}/{api.name}/{cloud.draws[api.name, long]}/{long}"
+    seed = f"{cloud.seed}/{api.name}/{cloud.draws[api.name, is_long]}/{is_long}"
     return factor * (low + (high - low) * random.Random(seed).random())
 
 
 def api_of_long_job(cloud: Cloud, name: str) -> Api | None:
-    """Return the API of the name of a long job: APIAddImageMsg is AddImage."""
+    """Return the API that a long job of this jobName calls, if any: APIAddImageMsg is AddImage."""
     api = cloud.catalogue.apis.get(name.removeprefix("API").removesuffix("Msg"))
     return api if api and api.long and name == f"API{api.name}Msg" else None
 
@@ -15633,7 +15634,7 @@ def call_of(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Call:
 def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
     """Make another call for the caller of this one, and return the body of its answer.
 
-    No time goes by. Of a call that fails, nothing stays.
+    It takes no time of the clock. A call that fails changes nothing.
     """
     inner = call_of(cloud, call, api, arguments)
     with cloud.doing(inner):
@@ -15642,16 +15643,16 @@ def call_inside(cloud: Cloud, call: Call, api: Api, arguments: Item) -> Item:
 
 def check_long_job(cloud: Cloud, params: Item) -> None:
     target = params.get("targetResourceUuid")
-    if not target or cloud.exists("Resource", target):  # else that is refused first
+    if not target or cloud.exists("Resource", target):  # an absent target is refused before this
         check_job_name(cloud, params)
 
 
 @checks_parameters(check_long_job)
 @behaviour
 def submit_long_job(cloud: Cloud, call: Call) -> Item:
-    """Begin a long job, if nothing keeps its call from beginning.
+    """Begin a long job. Refuse it if its call would be refused.
 
-    Deleting what is gone already has succeeded.
+    A long job that deletes an absent object has succeeded at once.
     """
     inner = inner_call(cloud, call)
     is_gone = cloud.is_gone(inner)
@@ -15664,57 +15665,13 @@ def submit_long_job(cloud: Cloud, call: Call) -> Item:
     return begin_long_job(cloud, call, work, call["name"], call["jobName"], data)
 
 
-@named_in_rows
-def begin_update(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Take the hosts of a cluster out of use, but for those that another update has taken.
-
-    Refuse if one is the NFS server of a virtual machine that is not Stopped.
-    """
-    servers = set()
-    for vm in cloud.store.rows("VmInstance"):
-        if vm["state"] != "Stopped":
-            servers.add(storage_of_root(cloud, vm).get("url", "").partition(":/")[0])
-    hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
-    busy = [host["managementIp"] for host in hosts if host["managementIp"] in servers]
-    if busy:
-        cure = "stop releated vm instances before update host os."  # sic
-        raise refused(f"nfs server running on hosts [{','.join(busy)}], {cure}")
-    for host in hosts:
-        if host["state"] not in ("PreMaintenance", "Maintenance"):
-            changes = {"state": "PreMaintenance", "stateBefore": host["state"]}
-            cloud.change("Host", host["uuid"], updateJob=call.job, **changes)
-
-
-@named_in_rows
-def end_update(cloud: Cloud, cluster: Item, call: Call) -> None:
-    """Take hosts with new packages into use again, and note how each of them has fared."""
-    results = {}
-    for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
-        results[host["uuid"]] = "success"
-        if host["status"] != "Connected":
-            results[host["uuid"]] = "host is not in the connected status, cannot update os"
-        if host.get("updateJob") == call.job:
-            changes = {"state": host["stateBefore"], "stateBefore": None, "updateJob": None}
-            cloud.change("Host", host["uuid"], **changes)
-            reconnect_later(cloud, host, call)
-        elif host["state"] != "Maintenance":
-            results[host["uuid"]] = "host is in the premaintenance state, cannot update os"
-    for job in cloud.find("LongJob", "apiId", call.job):
-        cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
-
-
-@behaviour
-def update_cluster_os(cloud: Cloud, call: Call) -> Item:
-    """Begin a long job, though nobody submits one: each call of this API is one."""
-    name, packages = f"API{call.api.name}Msg", ",".join(call["excludePackages"] or ())
-    data = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
-    return begin_long_job(cloud, call, call, name, name, data)
-
-
 def begin_long_job(
     cloud: Cloud, call: Call, work: Call | None, name: str | None, job_name: str, data: str
 ) -> Item:
-    """Add a long job and begin its work, and answer it. Without work, it has succeeded."""
+    """Add a long job, begin `work`, the call that it makes, and return the answer of `call`.
+
+    Without work, the job has succeeded.
+    """
     job = cloud.add(
         "LongJob",
         uuid=call["resourceUuid"],
@@ -15730,7 +15687,7 @@ def begin_long_job(
     uuid = job["uuid"]
     cloud.tag_new(call, "LongJob", uuid)
     if work:
-        run_long_job(cloud, uuid, work, draw_seconds(cloud, call.api, long=True))
+        run_long_job(cloud, uuid, work, draw_seconds(cloud, call.api, is_long=True))
     else:
         end_long_job(cloud, uuid, None)
     return cloud.inventory_of("LongJob", uuid)
@@ -15739,7 +15696,10 @@ def begin_long_job(
 def run_long_job(
     cloud: Cloud, uuid: Uuid, call: Call, seconds: Seconds, began: Seconds | None = None
 ) -> None:
-    """Do the work of a long job, which began at a date. It fails when its time limit is over."""
+    """Make the call of a long job, which takes some seconds. Its time limit may fail it earlier.
+
+    `began` is the date since when it is under way, if not now.
+    """
     inner = replace(call, long=uuid, fault=NO_FAULT)
 
     def done(body: Any, error: ApiError | None) -> None:
@@ -15755,7 +15715,7 @@ def run_long_job(
 
 
 def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
-    """Set the state and the result of a long job whose work is over, but for a canceled one."""
+    """Set the state and the result of a long job whose work is over, unless it is Canceled."""
     job = cloud.look("LongJob", uuid)
     if not job or job["state"] == "Canceled":
         return
@@ -15768,7 +15728,7 @@ def end_long_job(cloud: Cloud, uuid: Uuid, error: ApiError | None) -> None:
 
 
 def work_of(cloud: Cloud, uuid: Uuid) -> Run | None:
-    """Return the work of a long job that is under way, None if there is none."""
+    """Return the run of a long job, or None if the job is over."""
     return next((run for run in cloud.jobs.runs if run.call.long == uuid), None)
 
 
@@ -15787,16 +15747,16 @@ def long_job_json(cloud: Cloud, job: Item) -> Item:
 
 
 @named_in_rows
-def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
-    """End a long job soon if it can be cancelled.
+def cancel_work(cloud: Cloud, job: Item, call: Call) -> None:
+    """Cancel the work of a long job soon, if its API is cancellable.
 
-    Those of the open-source edition go on to their end (LongJobManagerImpl.java).
+    Long jobs of the open-source edition go on to their end (LongJobManagerImpl.java).
     """
     uuid = job["uuid"]
 
     def cancel() -> None:
         run = work_of(cloud, uuid)
-        if cloud.store.peek("LongJob", uuid):  # its account may have been deleted meanwhile
+        if cloud.store.peek("LongJob", uuid):  # deleting its account removes it
             cloud.change("LongJob", uuid, state="Canceled")
         if run:
             run.fail(refused("canceled"))
@@ -15807,12 +15767,62 @@ def cancel_long_run(cloud: Cloud, job: Item, call: Call) -> None:
         cloud.clock.after(0, cancel, f"cancel long job {uuid}")
 
 
+# updates of the operating systems of a cluster
+
+
+@named_in_rows
+def begin_os_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take the hosts of a cluster out of use, except hosts that another update has taken.
+
+    Refuse the update if a host is the NFS server of a virtual machine that is not Stopped.
+    """
+    servers = set()
+    for vm in cloud.store.rows("VmInstance"):
+        if vm["state"] != "Stopped":
+            servers.add(storage_of_root(cloud, vm).get("url", "").partition(":/")[0])
+    hosts = cloud.find("Host", "clusterUuid", cluster["uuid"])
+    busy = [host["managementIp"] for host in hosts if host["managementIp"] in servers]
+    if busy:
+        cure = "stop releated vm instances before update host os."  # sic
+        raise refused(f"nfs server running on hosts [{','.join(busy)}], {cure}")
+    for host in hosts:
+        if host["state"] not in ("PreMaintenance", "Maintenance"):
+            changes = {"state": "PreMaintenance", "stateBefore": host["state"]}
+            cloud.change("Host", host["uuid"], updateJob=call.job, **changes)
+
+
+@named_in_rows
+def end_os_update(cloud: Cloud, cluster: Item, call: Call) -> None:
+    """Take the hosts into use again, and let the result of the long job tell how each has fared."""
+    results = {}
+    for host in cloud.find("Host", "clusterUuid", cluster["uuid"]):
+        results[host["uuid"]] = "success"
+        if host["status"] != "Connected":
+            results[host["uuid"]] = "host is not in the connected status, cannot update os"
+        if host.get("updateJob") == call.job:
+            changes = {"state": host["stateBefore"], "stateBefore": None, "updateJob": None}
+            cloud.change("Host", host["uuid"], **changes)
+            reconnect_later(cloud, host, call)
+        elif host["state"] != "Maintenance":
+            results[host["uuid"]] = "host is in the premaintenance state, cannot update os"
+    for job in cloud.find("LongJob", "apiId", call.job):
+        cloud.change("LongJob", job["uuid"], jobResult=json.dumps(results))
+
+
+@behaviour
+def update_cluster_os(cloud: Cloud, call: Call) -> Item:
+    """Begin a long job: each call of this API is one, without SubmitLongJob."""
+    name, packages = f"API{call.api.name}Msg", ",".join(call["excludePackages"] or ())
+    data = f"{{'uuid':'{call.target}', 'excludePackages':'{packages}'}}"  # sic
+    return begin_long_job(cloud, call, call, name, name, data)
+
+
 # progress (manual 4.3)
 
 
 @behaviour
 def get_task_progress(cloud: Cloud, call: Call) -> Item:
-    """Return the newest row with its ancestors, root first, or all, inside each other."""
+    """Return the root and its newest child, or with `all`, the root with all children in it."""
     job = cloud.look("Job", call["apiId"]).get("uuid", call["apiId"])
     run = cloud.jobs.progress.get(job)
     if not run:
@@ -15829,17 +15839,17 @@ def task_rows(cloud: Cloud, run: Run) -> tuple[Item, list[Item]]:
     A long job has a further row, with its percentage.
     """
     api, is_long, now = run.call.api, run.call.long, cloud.clock.steady()
-    began, starts = max(1, len(run.stage_starts)), run.stage_starts or [run.began]
-    tasks = [("0", spaced(api.name), run.began, began)]
+    stage, starts = max(1, len(run.stage_starts)), run.stage_starts or [run.began]
+    tasks = [("0", spaced(api.name), run.began, stage)]
     for number, (sentence, start) in enumerate(zip(run.stages.values(), starts), 1):
         tasks.append((str(number), sentence, start, number))
     if is_long:
-        tasks.append(("percent", str(run.percent(now)), min(now, max(run.due, run.began)), began))
+        tasks.append(("percent", str(run.percent(now)), min(now, max(run.due, run.began)), stage))
     rows: list[Item] = []
     for key, content, start, step in tasks:
         uuid, time = digest(f"{run.call.job}/{key}"), int(cloud.clock.date_of(start) * 1000)
-        kind = "Progress" if key == "percent" else "Task"
-        row = {"taskUuid": uuid, "taskName": spaced(api.name), "type": kind}
+        row: Item = {"taskUuid": uuid, "taskName": spaced(api.name)}
+        row |= {"type": "Progress" if key == "percent" else "Task"}
         row |= {"content": content, "time": time}
         if cloud.dialect["task-progress-fields"]:
             row |= {"taskId": uuid, "totalSteps": max(1, len(run.stages)), "currentStep": step}
@@ -15855,17 +15865,18 @@ def task_rows(cloud: Cloud, run: Run) -> tuple[Item, list[Item]]:
 
 # resource stacks
 
-VERSION = "ZStackTemplateFormatVersion"
-PARTS = {  # of a template, with the members of their objects
+TEMPLATE_VERSION = "ZStackTemplateFormatVersion"
+TEMPLATE_PARTS = {  # with the members of an object in each
     "Parameters": "Type DefaultValue Description NoEcho Label ConstraintDescription ResourceType",
-    "Mappings": "",  # any
+    "Mappings": "",  # any members
     "Resources": "Type Properties Description DependsOn DeletionPolicy",
     "Outputs": "Value Description",
 }
-STACK_FACTS = {"ZStack::StackName": "name", "ZStack::StackUuid": "uuid"}  # that Ref gives
-FUNCTIONS: dict[str, Callable[..., Any]] = {  # each takes the template and its arguments there
+STACK_FACTS = {"ZStack::StackName": "name", "ZStack::StackUuid": "uuid"}  # for Ref
+# Each function takes the Template, then the arguments that stand in the text of the template.
+TEMPLATE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "Ref": lambda template, name: template.values[name],
-    # The owner is the name of a resource, or an object that another function gives.
+    # The owner is the name of a resource, or an object: the result of another function.
     "Fn::GetAtt": lambda template, owner, name: template.made.get(str(owner), owner)[name],
     "Fn::FindInMap": lambda template, name, key, member: template.mappings[name][key][member],
     "Fn::Join": lambda template, separator, texts: separator.join(map(text_of, texts)),
@@ -15877,7 +15888,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {  # each takes the template and its 
 
 @contextlib.contextmanager
 def refused_template(place: str) -> Iterator[None]:
-    """Turn an error that the values in a template cause into SYS.1007 with their place."""
+    """Turn an error of the values in a template into SYS.1007, with the place of the values."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -15886,7 +15897,7 @@ def refused_template(place: str) -> Iterator[None]:
 
 
 def read_object(place: str, value: Any, members: Collection[str] | None = None) -> Item:
-    """Return a JSON object. Raise ValueError for another value, or for one of other members."""
+    """Return a JSON object. Raise ValueError for any other value, and for other members."""
     if not isinstance(value, dict):
         raise ValueError(f"{place} is a JSON object, not {short_json(value)}")
     for name in value if members is not None else ():
@@ -15895,7 +15906,10 @@ def read_object(place: str, value: Any, members: Collection[str] | None = None) 
 
 
 def evaluate(value: Any, function: Callable[[str, list[Any]], Any]) -> Any:
-    """Return a value of a template with the results of function(name, arguments) in it."""
+    """Return a value of a template. In it, function(name, arguments) replaces each function.
+
+    {"Fn::Join": ["-", ["a", "b"]]} is replaced by function("Fn::Join", ["-", ["a", "b"]]).
+    """
     if isinstance(value, list):
         return [evaluate(inner, function) for inner in value]
     if not isinstance(value, dict):
@@ -15909,7 +15923,7 @@ def evaluate(value: Any, function: Callable[[str, list[Any]], Any]) -> Any:
 
 
 def types_in_templates(catalogue: Catalogue) -> dict[str, Api]:
-    """Return the APIs that templates can use, by the types that stand for them.
+    """Return the APIs that templates can use, by the types of their resources and actions.
 
     ZStack::Resource::VmInstance is CreateVmInstance, ZStack::Action::AttachEip is AttachEip.
     """
@@ -15923,11 +15937,11 @@ def types_in_templates(catalogue: Catalogue) -> dict[str, Api]:
 
 
 class Template:
-    """A template, and the values that its functions give in a stack.
+    """A template, and in a stack the values of its functions.
 
-    apis    the API that makes each resource, or does each action, in order of dependency
-    values  what Ref gives: parameters, facts of the stack, uuids of resources
-    made    the inventories of what was made, and what the actions have answered
+    apis    by name: the API that makes the resource or does the action, in order of dependency
+    values  by name: the result of Ref, of parameters, facts of the stack and finished resources
+    made    by name: the inventory of a finished resource, or of the answer to an action
     """
 
     def __init__(self, cloud: Cloud, text: str | None, stack: Item | None = None) -> None:
@@ -15935,11 +15949,11 @@ class Template:
         self.values: Item = {}
         self.made: dict[str, Item] = {}
         with refused_template("templateContent"):
-            allowed = [VERSION, "Description", *PARTS]
+            allowed = [TEMPLATE_VERSION, "Description", *TEMPLATE_PARTS]
             body = read_object("the template", load_json(text or "null"), allowed)
-            check_word(body.get(VERSION), ["2018-06-18"], VERSION)
+            check_word(body.get(TEMPLATE_VERSION), ["2018-06-18"], TEMPLATE_VERSION)
             parts = []
-            for part, members in PARTS.items():
+            for part, members in TEMPLATE_PARTS.items():
                 parts.append(read_object(part, body.get(part, {})))
                 for name, entry in parts[-1].items():
                     read_object(f"{part}.{name}", entry, members.split() or None)
@@ -15950,7 +15964,7 @@ class Template:
                 self.set_parameters(stack)
 
     def find_apis(self, types: dict[str, Api]) -> dict[str, Api]:
-        """Return the APIs of the resources. Raise ValueError for what cannot be made."""
+        """Return `apis`. Raise ValueError for a wrong resource, and for a circle of references."""
         needs: dict[str, set[str]] = {}
         for name, resource in self.resources.items():
             check_word(resource.get("Type"), types, "type")
@@ -15962,22 +15976,26 @@ class Template:
             policy = resource.get("DeletionPolicy", "Delete")
             check_word(policy, ("Delete", "Retain"), "DeletionPolicy")
             earlier = resource.get("DependsOn", [])
-            refs = [{"Ref": word} for word in (earlier if isinstance(earlier, list) else [earlier])]
-            needs[name] = self.names_in([properties, refs]) & self.resources.keys()
-        self.names_in(self.outputs)
+            earlier = earlier if isinstance(earlier, list) else [earlier]
+            refs = [{"Ref": word} for word in earlier]  # refuses unknown names
+            needs[name] = self.names_used_in([properties, refs]) & self.resources.keys()
+        self.names_used_in(self.outputs)
         try:
             order = [*graphlib.TopologicalSorter(needs).static_order()]
         except graphlib.CycleError as error:
             raise ValueError(f"resources need each other: {' -> '.join(error.args[1])}") from None
         return {name: types[self.resources[name]["Type"]] for name in order}
 
-    def names_in(self, value: Any) -> set[str]:
-        """Return the names whose values functions take. Raise ValueError for a wrong one."""
+    def names_used_in(self, value: Any) -> set[str]:
+        """Return the names that Ref and Fn::GetAtt use in a value.
+
+        Raise ValueError for an unknown function or name.
+        """
         names: set[str] = set()
         words = [*self.resources, *self.parameters, *STACK_FACTS]
 
         def note(function: str, arguments: list[Any]) -> Item:
-            check_word(function, FUNCTIONS, "function")
+            check_word(function, TEMPLATE_FUNCTIONS, "function")
             name = next(iter(arguments), None)
             if function in ("Ref", "Fn::GetAtt") and not isinstance(name, dict):
                 check_word(name, words, "parameter or resource")
@@ -16004,7 +16022,7 @@ class Template:
 
         def result(name: str, arguments: list[Any]) -> Any:
             try:
-                return FUNCTIONS[name](self, *arguments)
+                return TEMPLATE_FUNCTIONS[name](self, *arguments)
             except (ArithmeticError, AttributeError, IndexError, TypeError, ValueError):
                 raise ValueError(f"{name} does not take {short_json(arguments)}") from None
 
@@ -16029,7 +16047,10 @@ def make_resource(cloud: Cloud, call: Call, template: Template, name: str) -> It
 
 
 def take_step(cloud: Cloud, stack: Uuid, action: str, name: str, work: Callable) -> Stages:
-    """Work on a stack at the end of a stage, between two events."""
+    """Wait for a stage, then do some work on a stack. Add an event before the stage and after it.
+
+    An error of the work is refused with the name of the resource.
+    """
     since = cloud.clock.steady()
 
     def note(status: str, content: Any) -> None:
@@ -16037,7 +16058,7 @@ def take_step(cloud: Cloud, stack: Uuid, action: str, name: str, work: Callable)
         id = max((event["id"] for event in events), default=0) + 1
         cloud.add(
             "CloudFormationStackEvent",
-            uuid=f"{id:032}",  # the order of queries that do not sort
+            uuid=f"{id:032}",  # queries that do not sort answer by uuid: the oldest event first
             id=id,
             stackUuid=stack,
             action=action,
@@ -16060,7 +16081,7 @@ def take_step(cloud: Cloud, stack: Uuid, action: str, name: str, work: Callable)
 
 
 def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
-    """Make the resources of a stack. After an error the stack stays, and tells the reason."""
+    """Make the resources of a stack. After an error the stack stays, with a `reason`."""
     stack = cloud.get("ResourceStack", uuid)
     change = functools.partial(cloud.change, "ResourceStack", uuid)
     template = Template(cloud, stack.get("templateContent"), stack)
@@ -16080,14 +16101,14 @@ def make_resources(cloud: Cloud, call: Call, uuid: Uuid) -> Stages:
                 yield from remove_resources(cloud, uuid, "Rollback")
                 change(status="Rollbacked")
         call.fault = replace(call.fault, rollback=False)
-        yield None  # what was done so far stays
+        yield None  # a step of its own, so that the error undoes nothing
         raise
     change(status="Created")
     return cloud.inventory_of("ResourceStack", uuid)
 
 
 def remove_resources(cloud: Cloud, uuid: Uuid, action: str) -> Stages:
-    """Remove what a stack has made, the last first. A deletion leaves what is to be retained."""
+    """Remove the resources of a stack, the last first. A deletion retains some (DeletionPolicy)."""
     for ref in cloud.get("ResourceStack", uuid)["resources"][::-1]:
         if action != "Delete" or ref["deletionPolicy"] != "Retain":
             remove = functools.partial(cloud.remove, ref["resourceType"], ref["resourceUuid"])
@@ -16116,7 +16137,7 @@ def delete_resource_stack(cloud: Cloud, call: Call) -> Stages:
 
 
 def template_text(cloud: Cloud, call: Call, name: str) -> str | None:
-    """Return the template of a call, or the content of the StackTemplate that it names."""
+    """Return the template of a call, or that of the StackTemplate in its parameter `name`."""
     return call["templateContent"] or cloud.look("StackTemplate", call[name]).get("content")
 
 
@@ -16135,7 +16156,7 @@ def check_stack(cloud: Cloud, stack: Item, call: Call) -> None:
 
 @behaviour
 def get_resource_from_resource_stack(cloud: Cloud, call: Call) -> Item:
-    """Answer what a stack has made and what is still there."""
+    """Answer the resources of a stack that are still there."""
     refs = cloud.get("ResourceStack", call["uuid"])["resources"]
     there = [ref for ref in refs if cloud.look(ref["resourceType"], ref["resourceUuid"])]
     return {"resources": there}
@@ -16143,14 +16164,14 @@ def get_resource_from_resource_stack(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def check_stack_template_parameters(cloud: Cloud, call: Call) -> Item:
-    """Answer the parameters of a template as StackParameters. Their member is misspelled."""
+    """Answer the parameters of a template as StackParameters, in `parametes`."""
     answered = []
     for name, entry in Template(cloud, template_text(cloud, call, "uuid")).parameters.items():
         facts: Item = {"paramName": name}
         for key, value in entry.items():
             facts[key[0].lower() + key[1:]] = value if key == "NoEcho" else text_of(value)
         answered.append(facts)
-    return {"parametes": answered}
+    return {"parametes": answered}  # sic
 
 
 @behaviour

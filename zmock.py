@@ -1227,7 +1227,10 @@ class Clock:
         return patience
 
     def after_real_time(self, seconds: Seconds, fire: Callable[[], Any]) -> None:
-        """Call fire() when some seconds of real time have passed. A frozen clock calls it now."""
+        """Call fire() when some seconds of real time have passed.
+
+        A frozen clock calls it now: its moves do not wait for real time.
+        """
         if self.mode == "frozen":
             fire()
         else:
@@ -1389,7 +1392,7 @@ FIRST_PROGRESS: Seconds = 0.5  # until the first message: short work logs none
 PROGRESS_STEP: Seconds = 0.2  # between two messages
 
 
-def with_progress(items: Iterable[Any], total: int, work: str) -> Iterator[Any]:
+def with_progress(items: Iterable[Any], total: int, message: str) -> Iterator[Any]:
     """Yield items, and log from time to time how many have been taken.
 
     with_progress(names, 80, "reading the cloud: %s files") -> "reading the cloud: 12 of 80 files"
@@ -1397,7 +1400,7 @@ def with_progress(items: Iterable[Any], total: int, work: str) -> Iterator[Any]:
     due = time.monotonic() + FIRST_PROGRESS
     for count, item in enumerate(items):
         if time.monotonic() >= due:
-            progress_log.info(work, f"{count} of {total}")
+            progress_log.info(message, f"{count} of {total}")
             due = time.monotonic() + PROGRESS_STEP
         yield item
 
@@ -5306,7 +5309,6 @@ def configured_text(cloud: Cloud, category: str, name: str) -> str:
 # ---- Query ---------------------------------------------------------------------------------------
 
 Fields = dict[str, str]  # the type of each field: {"cpuNum": "int"}
-Arguments = list[tuple[str, str]]  # the pairs of a query string
 Predicate = Callable[[Any], bool]
 MANY = ("list", "maps", "map")  # types of fields that hold several values
 
@@ -5726,7 +5728,7 @@ def bare_list(text: str) -> str:
     return ",".join(bare(word.strip()) for word in text.split(","))
 
 
-TWO_CONDITIONS = re.compile(
+TWO_CONDITIONS = re.compile(  # "name=a and state=b" is one condition, on the name
     r"(.+?)(?: +and +| *&& *| *; *)([\w.]+ *(?:[=<>!~?].*| is null| not null))", re.I | re.S
 )
 
@@ -15257,7 +15259,8 @@ def download_image(cloud: Cloud, image: Item, call: Call) -> None:
         place = f"Failed to download image[name:{image['name']}] on all backup storage[{uuids}]."
         raise ApiError("SYS.1002", place, causes=errors)
     if image["url"].startswith("upload://"):
-        cloud.clock.after(30, functools.partial(end_upload, cloud, image["uuid"]), "upload")
+        end = functools.partial(end_upload, cloud, image["uuid"])
+        cloud.clock.after(30, end, f"upload of Image {image['uuid']} ends")
         return
     changes: Item = {"size": IMAGE_SIZE, "actualSize": IMAGE_SIZE, "backupStorageRefs": copies}
     changes["url"] = re.sub(r"(?<=://)([^/@:]*):[^/@]*(?=@)", r"\1", image["url"])
@@ -18736,6 +18739,9 @@ def finite_number(text: str) -> float:
 
 
 FINITE_NUMBERS = {"parse_constant": refuse_number, "parse_float": finite_number}  # of load_json()
+
+
+Arguments = list[tuple[str, str]]  # the pairs of a query string
 
 
 def read_arguments(query: str, dialect: Dialect) -> Arguments:

@@ -840,6 +840,17 @@ async def test_a_job_is_pending_under_the_name_of_what_it_makes_or_acts_on():
         await query
 
 
+async def test_what_is_pending_for_an_image_has_its_name():
+    image = {"name": "i", "format": "qcow2", "backupStorageUuids": [named("bs-1")]}
+    async with serve(clock="frozen") as mock:
+        await mock.login()
+        usual = {what for _, what in due(await ask_control(mock, "GET", "clock"))}
+        await mock.create("AddImage", **image, url="upload://i.qcow2")
+        await mock.delete("images", (await mock.create("AddImage", **image | {"name": "j"}, url="http://a/b"))["uuid"])
+        new = {what for _, what in due(await ask_control(mock, "GET", "clock"))} - usual
+        assert new == {"upload of Image i ends", "expunge of Image j"}
+
+
 async def test_at_most_a_hundred_pending_moments_are_listed():
     async with serve(cloud="empty") as mock:
         for n in range(103):

@@ -9453,7 +9453,7 @@ class Outages:
         self.numbers = itertools.count(1)  # for their ids
         self.hosts: Counter[Uuid] = Counter()  # the incidents that keep a host away
         self.full_storages: Counter[Uuid] = Counter()  # the incidents that fill a primary storage
-        self.licenses: dict[Uuid, tuple] = {}  # those that ended early: their end before and now
+        self.licenses: dict[Uuid, Stamp] = {}  # the ends of the licences that an incident ended
         self.nodes_away = 0  # the incidents that keep the management node away
         self.node_deaths = 0  # how often that was killed
 
@@ -16445,7 +16445,7 @@ def heart_beat(cloud: Cloud, node: Item) -> Stamp:
 
 # licences (manual 4.7)
 
-LICENSE_FIELDS = {
+LICENSE_FIELDS = {  # that the text of a licence may set
     "licenseType": str,
     "expiredDate": str,
     "issuedDate": str,
@@ -16480,10 +16480,8 @@ def community_license(cloud: Cloud) -> Item:
 @on("computed", "License.expiredDate")
 @on("computed", "LicenseAddOn.expiredDate")
 def end_of_license(cloud: Cloud, row: Item) -> Stamp | None:
-    """Return the end of a licence: an earlier one while an incident lasts, unless it is renewed."""
-    own_end = row.get("expiredDate")
-    end_then, end_now = cloud.outages.licenses.get(row["uuid"], (None, None))
-    return end_now if end_now and own_end == end_then else own_end
+    """Return the end of a licence: its own, or the earlier one of an incident."""
+    return cloud.outages.licenses.get(row["uuid"], row.get("expiredDate"))
 
 
 @on("computed", "License.expired")
@@ -16539,9 +16537,10 @@ def get_license_add_ons(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def delete_license(cloud: Cloud, call: Call) -> None:
-    row, uuid = license_of(cloud), call["uuid"]
-    if uuid in (None, row["uuid"]):
-        cloud.change("License", row["uuid"], **community_license(cloud))
+    """Delete the add-on with the uuid of the call, else the licence: the community one follows."""
+    uuid = call["uuid"]
+    if uuid in (None, license_of(cloud)["uuid"]):
+        install_license(cloud, community_license(cloud))
     elif cloud.store.peek("LicenseAddOn", uuid):
         cloud.remove("LicenseAddOn", uuid)
     else:
@@ -16550,24 +16549,32 @@ def delete_license(cloud: Cloud, call: Call) -> None:
 
 @behaviour
 def update_license(cloud: Cloud, call: Call) -> Item:
-    """Install a licence from any text.
+    """Install a licence. Any text installs a paid one for a year.
 
-    The base64 of a JSON object sets the fields that it names.
+    A text that is a JSON object in base64 sets the fields that the object names.
     """
     changes: Item = {"licenseType": "Paid"}
     changes |= {"issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
-    changes |= license_fields(cloud, call["license"])
-    cloud.change("License", license_of(cloud)["uuid"], **changes)
+    changes |= fields_of_license(cloud, call["license"])
+    install_license(cloud, changes)
     return shown_license(cloud)
 
 
-def license_fields(cloud: Cloud, text: str) -> Item:
-    """Return the fields that the base64 text of a JSON object names, none for any other text.
+def install_license(cloud: Cloud, changes: Item) -> None:
+    """Change the licence to another one, which no incident has ended yet."""
+    uuid = license_of(cloud)["uuid"]
+    cloud.change("License", uuid, **changes)
+    cloud.outages.licenses.pop(uuid, None)
 
-    Raise SYS.1007 for an illegal value.
+
+def fields_of_license(cloud: Cloud, text: str) -> Item:
+    """Return the fields in the text of a licence, none if it is no JSON object in base64.
+
+    Raise SYS.1007 for a field that a licence does not have, or an illegal value.
     """
     try:
-        values = load_json(base64.b64decode(text, validate=True).decode("utf-8-sig"))
+        octets = base64.b64decode("".join(text.split()), validate=True)  # `base64` breaks lines
+        values = load_json(octets.decode("utf-8-sig"))
     except ValueError:
         return {}
     if not isinstance(values, dict):
@@ -16577,12 +16584,12 @@ def license_fields(cloud: Cloud, text: str) -> Item:
         if kind is None:
             better = did_you_mean(name, LICENSE_FIELDS)
             raise ApiError("SYS.1007", f"a license has no field {name}{better}")
-        right = a_noun(kind.__name__)
-        is_right = isinstance(value, kind) and not isinstance(value, bool)
-        if is_right and name.endswith("Date"):
-            right, is_right = "a date such as 2017-02-05 19:44:21", cloud.clock.is_stamp(value)
-        if not is_right:
-            raise ApiError("SYS.1007", f"{name} of a license is {right}, not {value!r}")
+        legal = a_noun(kind.__name__)
+        is_legal = isinstance(value, kind) and not isinstance(value, bool)
+        if is_legal and name.endswith("Date"):
+            legal, is_legal = "a date such as 2017-02-05 19:44:21", cloud.clock.is_stamp(value)
+        if not is_legal:
+            raise ApiError("SYS.1007", f"{name} of a license is {legal}, not {value!r}")
     return values
 
 
@@ -18339,7 +18346,7 @@ def license_expired(cloud: Cloud, target: object) -> Generator:
     end = cloud.clock.stamp(cloud.clock.now() - 1)
     for type in ("License", "LicenseAddOn"):
         for item in cloud.store.rows(type):
-            cloud.outages.licenses[item["uuid"]] = item.get("expiredDate"), end
+            cloud.outages.licenses[item["uuid"]] = end
     uuid = license_of(cloud)["uuid"]
     cloud.notify("the license has expired", [], "LicenseVO", uuid, "Warning")
     yield {}

@@ -516,7 +516,13 @@ class TestLicense:
         assert answer["inventory"].items() >= shown.items()
         assert await self.license(cloud) == answer["inventory"]
 
-    @pytest.mark.parametrize("text", ("ZStack license", "bm90IGpzb24=", "WzFd", "许可证"))
+    async def test_a_license_text_may_have_line_breaks(self, cloud):
+        text = base64.encodebytes(json.dumps({"user": "me", "hostNum": 20, "cpuNum": 80, "licenseType": "Trial"}).encode()).decode()
+        assert "\n" in text.strip()
+        answer = await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=text)
+        assert (answer["inventory"]["user"], answer["inventory"]["hostNum"]) == ("me", 20)
+
+    @pytest.mark.parametrize("text", ("ZStack license", "bm90IGpzb24=", "WzFd", "许可证", "bm90\nIGpz b24="))
     async def test_any_text_is_a_license(self, cloud, text):
         assert (await cloud.call("UpdateLicense", managementNodeUuid=NODE, license=text))["inventory"]["expired"] is False
 

@@ -330,6 +330,23 @@ async def test_a_new_licence_helps(mock):
     assert (await mock.create("CreateZone", name="z"))["name"] == "z"
 
 
+@pytest.mark.parametrize("again", ("UpdateLicense", "DeleteLicense"))
+@pytest.mark.parametrize("first", ("UpdateLicense", "DeleteLicense"))
+async def test_a_new_licence_helps_also_if_it_ends_with_the_former_one(zmock, first, again):
+    node = (await zmock.query("management-nodes"))[0]["uuid"]
+    params = {"managementNodeUuid": node, "license": "new"}
+    await zmock.call(first, **params)
+    before = (await zmock.call("GetLicenseInfo"))["inventory"]
+    await strike(zmock, "license-expired", {})
+    assert (await zmock.call("GetLicenseInfo"))["inventory"]["expired"] is True
+    await zmock.call(again, **params)
+    after = (await zmock.call("GetLicenseInfo"))["inventory"]
+    assert after["expired"] is False and (after == before) == (first == again)
+    assert (await zmock.create("CreateZone", name="z"))["name"] == "z"
+    await strike(zmock, "license-expired", {})
+    assert (await zmock.call("GetLicenseInfo"))["inventory"]["expired"] is True
+
+
 # their end
 
 

@@ -26,7 +26,7 @@ Read it from top to bottom. A section uses only what stands above it.
     Accounts         sessions, permissions, sharing, quotas, logins
     Behaviours       a function for each API that needs code, by area: hosts, storage, networks,
                      network services, virtual machines, volumes and images, tags,
-                     long jobs and stacks, schedules, licences, monitoring
+                     long jobs and stacks, schedules, management node, monitoring
     Clouds           the demo cloud, large clouds, cloud files, and a restart on a kept folder
     Incidents        failures with their consequences: a host is down, storage is full; scenarios
                      play them over time
@@ -16416,10 +16416,9 @@ def chain_flows(cloud: Cloud, collection: Item, call: Call) -> None:
         cloud.change("TicketFlow", later["uuid"], parentFlowUuid=flow["uuid"])
 
 
-# ---- Behaviours: licences ------------------------------------------------------------------------
+# ---- Behaviours: management node -----------------------------------------------------------------
 
-
-# management node (manual 4.1)
+# its time and its health (manual 4.1)
 
 
 @behaviour
@@ -16439,11 +16438,12 @@ def is_ready_to_go(cloud: Cloud, call: Call) -> Item | None:
 
 @on("computed", "ManagementNode.heartBeat")
 def heart_beat(cloud: Cloud, node: Item) -> Stamp:
+    """Return the date of the last heartbeat. There is one in each interval."""
     interval = max(1, configured(cloud, "managementServer", "node.heartbeatInterval"))
     return cloud.clock.stamp(cloud.clock.now() // interval * interval)
 
 
-# licences (manual 4.7)
+# its licence and the add-ons (manual 4.7)
 
 LICENSE_FIELDS = {  # that the text of a licence may set
     "licenseType": str,
@@ -16460,6 +16460,7 @@ def license_of(cloud: Cloud) -> Item:
 
 
 def license_date(cloud: Cloud, days: int) -> Stamp:
+    """Return the date so many days from now."""
     return cloud.clock.stamp(cloud.clock.now() + days * DAY)
 
 
@@ -16503,6 +16504,7 @@ def available_sockets(cloud: Cloud, row: Item) -> int:
 
 
 def shown_license(cloud: Cloud) -> Item:
+    """Return the answer that shows the licence, without its empty fields."""
     inventory = cloud.inventory("License", license_of(cloud))
     return {"inventory": {name: value for name, value in inventory.items() if value != ""}}
 

@@ -810,9 +810,10 @@ class Dialect:
 
 
 class ApiError(Exception):
-    """The failure of an API: by default 503, with {"error": {code, description, details[, cause]}}.
+    """The failure of a call, by default 503. Catalogue.error_body() has its JSON (manual 3.4).
 
-    It has `causes` if each of several attempts failed (manual 3.4; ErrorCodeList.java).
+    It has a `cause` if it wraps another error, and `causes` if each of several attempts failed
+    (ErrorCodeList.java). The `hint` is zmock's own, and goes into a header.
     """
 
     def __init__(
@@ -834,23 +835,26 @@ class ApiError(Exception):
 
 
 class ThrownError(ApiError):
-    """An error that no code wraps: the server throws it before its flows (AsyncBackupAspect)."""
+    """A failure that is not wrapped in the code of its API (`fails`).
+
+    The server throws it before its flows begin (AsyncBackupAspect).
+    """
 
 
-CALL_TIMEOUT = 300  # seconds
+CALL_TIMEOUT = 300  # seconds that a call waits before it fails with NeverAnswered
 
 
 class NeverAnswered(ApiError):
-    """The failure of a call that the server leaves without an answer until it times out."""
+    """The time-out of a call whose work never answers on the server."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__("SYS.1001", f"{message} timeout after {CALL_TIMEOUT} seconds", hint=hint)
 
 
 class BadParameter(ApiError):
-    """A missing or illegal parameter. The dialect says with which status (bad-parameter).
+    """A missing or illegal parameter: 400 at once, or 503 when the call runs (bad-parameter).
 
-    `absent` has the names of all missing parameters. The details name the first of them.
+    `missing` has the names of all missing parameters. ZStack's details name the first of them.
     """
 
     def __init__(
@@ -858,19 +862,21 @@ class BadParameter(ApiError):
         details: str,
         hint: str = "",
         code: str = "SYS.1007",
-        absent: Sequence[str] = (),
+        missing: Sequence[str] = (),
     ) -> None:
         super().__init__(code, details, hint=hint)
-        self.absent = absent
+        self.missing = missing
 
 
-FRONT_CODES = {404: "SYS.1003", 405: "SYS.1014", 500: "SYS.1000", 501: "SYS.1014"}  # by status
+# by status; all others have SYS.1007
+FRONT_CODES = {404: "SYS.1003", 405: "SYS.1014", 500: "SYS.1000", 501: "SYS.1014"}
 
 
 class FrontError(ApiError):
-    """A request with a wrong path, verb, header or body. It never becomes a call.
+    """The refusal of a request with a wrong path, verb, header or body.
 
-    The server answers it in plain text (error-body).
+    On the server, its REST front gives it in plain text (error-body): the request never becomes a
+    message. `allow` has the right verbs of a 405.
     """
 
     def __init__(
@@ -892,18 +898,21 @@ def refused(details: str, cause: ApiError | None = None) -> ApiError:
 
 
 def chained(codes: Sequence[str], texts: Sequence[str]) -> ApiError:
-    """Return an error with its causes, the outer one first. Without a text, it has the next one's.
+    """Return an error with its causes, the outer one first.
+
+    The outer codes share the first text if there are fewer texts than codes.
 
     chained(["VM.1001", "VM.1010"], ["no"]) -> VM.1001: no, caused by VM.1010: no
     """
-    error, rest = None, [*texts]
-    for code in reversed(codes):
-        error = ApiError(code, rest.pop() if len(rest) > 1 else rest[0], error)
+    error = None
+    shared = [texts[0]] * (len(codes) - len(texts))
+    for code, text in reversed([*zip(codes, [*shared, *texts], strict=True)]):
+        error = ApiError(code, text, error)
     return error
 
 
-def missing(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
-    """Return the error of a parameter that names no object (RestServer: 503, never 404)."""
+def not_found(name: str, uuid: Any, type: str, hint: str = "") -> ApiError:
+    """Return the error of a parameter that names no object: 503, never 404 (RestServer.java)."""
     details = f"invalid field[{name}], resource[uuid:{uuid}, type:{type}VO] not found"
     return ThrownError("SYS.1003", details, hint=hint)
 
@@ -2090,9 +2099,10 @@ class Api:
     by_uuid   False for a query that has no GET by uuid
     does      the effects that it has besides its verb
     refuses   (condition, error code, details), in the order in which they are checked. The code
-              may have causes: "VM.1001 <- VM.1010". They have the same details if these are not
-              written likewise. A fourth word, job, is for what the work itself refuses: a long
-              job begins nevertheless, and fails
+              may have causes: "VM.1001 <- VM.1010". The details may be written
+              likewise. With fewer details than codes, the first codes share the first. A
+              fourth word, job, is for what the work itself refuses: a long job begins nevertheless,
+              and fails
     fails     the code that wraps an error which comes up on the way, or two: "VM.1 <- VM.1"
     long      "always" a long job, "possible" as one, or "cancellable" as one
     runner    the class that does it as a long job, which progress names
@@ -3115,13 +3125,15 @@ class RowParser:
         if len(clause) < 3 or "" in clause or moment not in ((), ("job",)):
             raise ValueError(f"{clause!r}: a refusal is a condition, an error code and a text")
         text, code, details = clause[:3]
-        codes = code.split(" <- ")
+        codes, texts = code.split(" <- "), details.split(" <- ")
         for each_code in codes:
             check_word(each_code, self.catalogue.errors, "error code")
+        if len(texts) > len(codes):
+            raise ValueError(f"{clause!r}: it has more texts than error codes")
         condition = self.condition(text)
         self.check_sentence(details)
         of_parameters = self.is_of_parameters(condition)
-        return Refusal(condition, codes, details.split(" <- "), of_parameters, bool(moment))
+        return Refusal(condition, codes, texts, of_parameters, bool(moment))
 
     def is_of_parameters(self, condition: RowCondition) -> bool:
         """Return True if a condition names parameters only."""
@@ -9550,7 +9562,7 @@ class Cloud:
         """Return a copy of an item. Raise SYS.1003 if there is none."""
         item = self.store.get(type, uuid)
         if item is None:
-            raise missing("uuid", uuid, type)
+            raise not_found("uuid", uuid, type)
         return item
 
     def look(self, type: str, uuid: Uuid | None) -> Item:
@@ -9651,7 +9663,7 @@ class Cloud:
         """
         item = self.store.peek(type, uuid)
         if not item:
-            raise missing("uuid", uuid, type)
+            raise not_found("uuid", uuid, type)
         if any(item.get(name) != changes[name] for name in changes):
             self.store.update(type, uuid, **changes, lastOpDate=self.stamp())
             self.notice("changed", type, type, item)
@@ -9808,7 +9820,7 @@ class Cloud:
         details = param.explain(problem, value, PARAMETER_PROBLEMS, where=where)
         if value is None:
             hint = f"{api.name} needs {', '.join(missing_names)}"
-            raise BadParameter(details, hint, absent=missing_names)
+            raise BadParameter(details, hint, missing=missing_names)
         raise BadParameter(details, hint)
 
     def makes(self, api: Api) -> bool:
@@ -9929,19 +9941,20 @@ class Cloud:
             if not param.refers or value is None:
                 continue
             uuids = value if isinstance(value, list) else [value]
-            absent = [uuid for uuid in uuids if not self.exists(param.refers, uuid)]
-            if not absent:
+            unknown = [uuid for uuid in uuids if not self.exists(param.refers, uuid)]
+            if not unknown:
                 continue
             if param.may_be_gone and (param.any_form or re.fullmatch(UUID, value)):
                 return True
-            hint = Examples(self, call).hint_on_absent(absent[0], param)
+            hint = Examples(self, call).hint_on_unknown(unknown[0], param)
             if param.may_be_gone:
                 details = f"invalid value[{value}] of field [{param.name}]"
             elif isinstance(value, list):
-                resource = f"resource[uuids:[{', '.join(map(str, absent))}], type:{param.refers}VO]"
+                text = ", ".join(map(str, unknown))
+                resource = f"resource[uuids:[{text}], type:{param.refers}VO]"
                 details = f"invalid field[{param.name}], {resource} not found"
             else:
-                raise missing(param.name, value, param.refers, hint)
+                raise not_found(param.name, value, param.refers, hint)
             raise ApiError("SYS.1003", details, hint=hint)
         return False
 
@@ -10135,7 +10148,7 @@ class Examples:
 
     # parameters that name no object
 
-    def hint_on_absent(self, value: Any, param: ValueSpec) -> str:
+    def hint_on_unknown(self, value: Any, param: ValueSpec) -> str:
         """Return the hint on a value that is the uuid of no object, with an object that is near."""
         text = str(value)[:200]
         if param.refers not in self.catalogue.resources:
@@ -16546,7 +16559,7 @@ def delete_license(cloud: Cloud, call: Call) -> None:
     elif cloud.store.peek("LicenseAddOn", uuid):
         cloud.remove("LicenseAddOn", uuid)
     else:
-        raise missing("uuid", uuid, "LicenseAddOn")
+        raise not_found("uuid", uuid, "LicenseAddOn")
 
 
 @behaviour
@@ -19755,8 +19768,8 @@ class Rest:
         try:
             call.params = self.cloud.check(call.api, params)
         except BadParameter as error:
-            if error.absent:
-                error.hint = Examples(self.cloud, call).hint_on_missing(error.absent)
+            if error.missing:
+                error.hint = Examples(self.cloud, call).hint_on_missing(error.missing)
             if self.dialect["bad-parameter"]:
                 error.status = 400
                 raise
@@ -19994,7 +20007,7 @@ class Rest:
         uuid = query.uuid
         if uuid and not has_any and not re.fullmatch("[0-9a-fA-F]{32}", uuid):
             param = ValueSpec("uuid", refers=row.name)
-            entry.hints.append(Examples(self.cloud, call).hint_on_absent(uuid, param))
+            entry.hints.append(Examples(self.cloud, call).hint_on_unknown(uuid, param))
         entry.hints += self.cloud.queries_of(call).doubts(query, row, has_any)
         if uuid and self.dialect["get-one"] and body["inventories"]:
             body = {"inventory": body["inventories"][0]} | body

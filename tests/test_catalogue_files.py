@@ -211,6 +211,7 @@ WRONG = {  # a file, and what the start says of it besides the file
     "a refusal that is short": (api(refuses=[["name"]]), "a refusal is a condition, an error code and a text"),
     "a refusal without a condition": (api(refuses=[["", "SYS.1006", "no"]]), "a refusal is a condition, an error code and a text"),
     "a refusal of another word": (api(refuses=[["name", "SYS.1006", "no", "jobs"]]), "a refusal is a condition, an error code and a text"),
+    "a refusal with more texts than codes": (api(refuses=[["name", "SYS.1006 <- SYS.1007", "a <- b <- c"]]), "it has more texts than error codes"),
     "a condition with a typo": (api(refuses=[["zoneUuid.stat is Disabled", "SYS.1006", "no"]]), "nothing in zoneUuid.stat has a field stat, did you mean state?"),
     "a code that is none": (api(refuses=[["name", "SYS.106", "no"]]), "there is no error code 'SYS.106', did you mean SYS.1016?"),
     "a sentence with a typo": (api(refuses=[["name", "SYS.1006", "no {nam}"]]), "there is no parameter or field nam, did you mean name?"),

@@ -23416,15 +23416,21 @@ class Listener:
             each_socket.close()
         self.sockets, self.servers = [], []
 
+    def connections(self) -> Iterator[Any]:
+        """Yield the open connections to its port: the protocol has those of all ports."""
+        for connection in self.protocol.connections if self.protocol else ():
+            transport = connection.transport
+            if transport and transport.get_extra_info("sockname")[1] == self.port:
+                yield connection
+
     def end(self, busy: Collection[Any]) -> None:
         """Refuse new connections, and close the open ones, those in `busy` after their answers."""
         self.close()
-        for connection in self.protocol.connections:
+        for connection in self.connections():
             transport = connection.transport
-            if transport and transport.get_extra_info("sockname")[1] == self.port:
-                connection.close()
-                if transport not in busy:
-                    transport.close()
+            connection.close()
+            if transport not in busy:
+                transport.close()
 
 
 def shut(connection: socket.socket) -> None:
@@ -23965,15 +23971,15 @@ class Mock(Handle):
     def down(self) -> None:
         """Go down, as a host without power: connections break, new ones are refused.
 
-        The cloud stays as it is. The ports of other worlds stay open.
+        The cloud stays as it is. Worlds with a port of their own go on there.
         """
-        if self.listener:
-            self.listener.close()
-            self.listener = None
-        for connection in self.runner.server.connections if self.runner.server else ():
-            if connection.transport:
-                shut(connection.transport.get_extra_info("socket"))
-                connection.transport.abort()
+        if not self.listener:
+            return
+        self.listener.close()
+        for connection in self.listener.connections():
+            shut(connection.transport.get_extra_info("socket"))
+            connection.transport.abort()
+        self.listener = None
 
     def up(self) -> None:
         """Come back on the same port."""
@@ -24620,7 +24626,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
         Python calls this hook of sys.addaudithook() before each connect().
         """
-        if event != "socket.connect":
+        if event != "socket.connect" or isinstance(arguments[1], (str, bytes)):  # a Unix socket
             return
         client, target = arguments
         for thread, mock in mocks:

@@ -181,6 +181,34 @@ async def test_connections_break_when_it_goes_down(zmock):
         await waiting
 
 
+async def test_worlds_with_a_port_go_on_when_it_goes_down(zmock):
+    async with aiohttp.ClientSession() as http:
+        async with http.post(f"{zmock.base}/zmock/worlds", json={"name": "p", "port": 0}) as answer:
+            base = f"http://127.0.0.1:{(await answer.json())['port']}"
+        waiting = asyncio.ensure_future(http.get(f"{base}/zmock/wait?api=GetVersion"))
+        while not zmock.worlds.by_name["p"].requests:
+            await asyncio.sleep(0)
+        zmock.down()
+        assert not await asyncio.to_thread(answers, zmock.base)
+        async with http.put(f"{base}/zstack/v1/management-nodes/actions", json={"getVersion": {}}) as answer:
+            assert answer.status == 200
+        async with await waiting as answer:  # its connection did not break
+            assert answer.status == 200
+    zmock.up()
+    assert await asyncio.to_thread(answers, zmock.base)
+
+
+async def test_a_test_uses_unix_sockets_beside_the_mock(zmock, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), "s")
+    for path in ("s", b"s", str(tmp_path / "s")[-100:]):
+        if os.path.exists(path):
+            reader, writer = await asyncio.open_unix_connection(path)
+            assert await reader.read() == b""
+            writer.close()
+    server.close()
+
+
 # one request
 
 

@@ -23672,7 +23672,8 @@ class Handle:
         row = self._api(api)
         path = row.path
         for name in re.findall(r"\{(\w+)\}", row.path):
-            path = path.replace(f"{{{name}}}", str(params.pop(name, "")))
+            value = urllib.parse.quote(str(params.pop(name, "")))
+            path = path.replace(f"{{{name}}}", value)
         if row.method in ("GET", "DELETE"):
             return await self.finish(row.method, f"{path}?{query_string(params)}")
         return await self.finish(row.method, path, {row.key: params})

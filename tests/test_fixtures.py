@@ -69,6 +69,13 @@ async def test_any_api_can_be_called_by_its_name(zmock):
     assert await zmock.call("DeleteZone", uuid=named("zone-1")) == {}
 
 
+@pytest.mark.parametrize("value", ("a?b=c", "a#b", "%41", "a b", "许可证"))
+async def test_a_parameter_in_the_path_arrives_as_it_is(zmock, value):
+    with pytest.raises(RuntimeError, match="invalid value"):
+        await zmock.call("DeleteZone", uuid=value)
+    assert [call.params for call in zmock.calls("DeleteZone")] == [{"uuid": value}]
+
+
 async def test_rules_calls_and_jobs_are_at_hand(zmock):
     rule = zmock.rule(api="CreateZone", times=1, then={"error": "SYS.1006"})
     with pytest.raises(RuntimeError, match=r"SYS\.1006"):

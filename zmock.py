@@ -23746,8 +23746,9 @@ class Handle:
 
         Return it as /zmock/incidents shows it, with its id.
         """
-        if not incident:
-            incident = {kind.replace("_", "-"): subject for kind, subject in kinds.items()}
+        if kinds:
+            targets = {kind.replace("_", "-"): target for kind, target in kinds.items()}
+            incident = {**(incident or {}), **targets}
         begun = begin_incident(self.cloud, incident)
         await self.cloud.store.commit()
         return begun.as_json(self.clock)

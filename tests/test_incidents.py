@@ -484,5 +484,16 @@ async def test_a_handle_and_a_reset_know_incidents(mock):
     await mock.end_incident("incident-1")
 
 
+async def test_a_handle_begins_one_incident_at_a_time(mock):
+    for begin in (
+        lambda: mock.incident({"license-expired": {}}, host_down="host-1"),
+        lambda: mock.incident(license_expired={}, host_down="host-1"),
+        mock.incident,
+    ):
+        with pytest.raises(ValueError, match="an incident is"):
+            await begin()
+    assert (await control(mock, "GET", "incidents"))[1] == {"incidents": []}
+
+
 def test_every_incident_is_one_of_the_six():
     assert set(INCIDENTS) == {"host-down", "network-partition", "primary-storage-full", "management-node-restart", "management-node-down", "license-expired"}

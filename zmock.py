@@ -24256,7 +24256,7 @@ def listed(value: Any, types: tuple[type, ...], wanted: str) -> Sequence[Any]:
 def read_value(setting: Field[Any], value: Any) -> Any:
     """Return the value of a setting. A number or a path may stand for a text."""
     kind = type(setting.default)
-    if kind is str and isinstance(value, (int, float, Path)):
+    if kind is str and isinstance(value, (int, float, Path)) and not isinstance(value, bool):
         return str(value)
     if kind is tuple:
         files = listed(value, (str, Path), f"{setting.name} is a list of files")

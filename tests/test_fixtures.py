@@ -547,6 +547,7 @@ def misused():
         (lambda: serve(cloud=5), SettingsError, "--cloud is demo, empty, large:N or a JSON file, not '5'"),
         (lambda: serve(port="x"), SettingsError, "port is an int, not 'x'"),
         (lambda: serve(open=1), SettingsError, "open is a bool, not 1"),
+        (lambda: serve(cloud=True), SettingsError, "cloud is a str, not True"),
         (lambda: serve(rules=3), SettingsError, "rules is a list of rules, or of files with rules, not 3"),
         (lambda: serve(rules=[3]), SettingsError, "rules is a list of rules, or of files with rules, not [3]"),
         (lambda: serve(rules=[{"api": "CreateZon"}]), ValueError, "did you mean CreateZone?"),
@@ -559,7 +560,7 @@ def misused():
     )
 
 
-@pytest.mark.parametrize("n", range(14))
+@pytest.mark.parametrize("n", range(15))
 def test_a_mistake_is_one_line_that_says_what_to_write(n):
     taken, table = misused()
     act, kind, told = table[n]

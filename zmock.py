@@ -24146,6 +24146,7 @@ class HandleInThread:
     """The handle of a world that runs in another thread: the methods of Handle without await."""
 
     request = waiting(Handle.request)
+    finish = waiting(Handle.finish)
     login = waiting(Handle.login)
     call = waiting(Handle.call)
     create = waiting(Handle.create)

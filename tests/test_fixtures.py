@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
+import inspect
 import multiprocessing
 import os
 import re
@@ -473,19 +474,25 @@ def test_the_handle_without_await_speaks_the_cloud(zmock_server):
     assert zmock_server.query("zones", "name=z") == []
     assert zmock_server.call("GetVersion") == {"version": "2.5.1"}
     assert zmock_server.request("PUT", "/management-nodes/actions", {"getVersion": {}})[0] == 200
+    assert zmock_server.finish("POST", "/zones", {"params": {"name": "y"}})["inventory"]["name"] == "y"
     incident = zmock_server.incident(host_down="host-1")
     assert zmock_server.query("vm-instances", "name=web-1")[0]["state"] == "Unknown"
     zmock_server.end_incident(incident["id"])
     rule = zmock_server.rule(api="CreateZone", then={"error": "SYS.1006"})
     with pytest.raises(RuntimeError, match=r"SYS\.1006"):
         zmock_server.create("CreateZone", name="z")
-    assert (zmock_server.rules, rule.hits, len(zmock_server.calls("CreateZone"))) == ([rule], 1, 2)
-    assert [job["state"] for job in zmock_server.jobs() if job["api"] == "CreateZone"] == ["succeeded", "failed"]
+    assert (zmock_server.rules, rule.hits, len(zmock_server.calls("CreateZone"))) == ([rule], 1, 3)
+    assert [job["state"] for job in zmock_server.jobs() if job["api"] == "CreateZone"] == ["succeeded", "succeeded", "failed"]
     now = zmock_server.clock.now()
     zmock_server.advance(3600)
     assert zmock_server.clock.now() == now + 3600
     zmock_server.reset()
     assert (zmock_server.session, zmock_server.calls(), zmock_server.rules) == (None, [], [])
+
+
+async def test_the_handle_without_await_has_all_methods(zmock, zmock_server):
+    methods = {name for name in dir(zmock) if not name.startswith("_") and inspect.ismethod(getattr(zmock, name))}
+    assert methods - {name for name in dir(zmock_server) if not name.startswith("_")} == {"hang_up", "listens_at"}
 
 
 @pytest.mark.zmock(strict=True)

@@ -23536,9 +23536,9 @@ async def read_chunks(reader: asyncio.StreamReader) -> bytes:
 # ---- Fixtures ------------------------------------------------------------------------------------
 
 MISTAKES = (AssertionError, RuntimeError, ValueError)  # of a test, or of the client that it tests
-__tracebackhide__ = operator.methodcaller("errisinstance", MISTAKES)  # pytest shows no frames here
+__tracebackhide__ = operator.methodcaller("errisinstance", MISTAKES)  # pytest hides frames of zmock
 
-MOST_REPORTED = 50  # calls in the report of a failed test
+MOST_REPORTED = 50  # calls, and web-hooks, in the report of a failed test
 MOST_NEAREST = 10  # calls in the message of assert_called()
 
 NO_LOOP = (
@@ -23560,17 +23560,17 @@ FORKED = (
 
 
 class Handle:
-    """A world in the hands of a test: it calls, shapes and looks at it."""
+    """A world for a test, with methods to call it, to shape it and to look at it."""
 
     def __init__(self, world: World) -> None:
         self.rest, self.control = world.rest, world.control
-        self.name = world.rest.world  # the main one has none
+        self.name = world.rest.world  # "" is the main one
         self.cloud: Cloud = world.rest.cloud
         self.settings = self.cloud.settings
         self.db: tinydb.TinyDB = self.cloud.db
         self.session: str | None = None
-        self.first_cloud = self.settings.cloud  # reset() restores it, with the first rules
-        self.first_rules: Sequence[Item] = ()
+        self.first_cloud = self.settings.cloud  # which reset() goes back to
+        self.first_rules: Sequence[Item] = ()  # which reset() adds again; those of serve()
         self.idle: list[Connection] = []  # connections of earlier requests
         self.loop: asyncio.AbstractEventLoop | None = None
 
@@ -23608,12 +23608,12 @@ class Handle:
         whole_headers.update(headers or {})
         status, text = await exchange(method, url, whole_headers, octets, self.idle)
         if text.startswith(("{", "[")):
-            with contextlib.suppress(ValueError):  # "[port] field is excepted an int", as a server
+            with contextlib.suppress(ValueError):  # a text: "[port] field is excepted an int"
                 return status, json.loads(text)
         return status, text or None
 
     def _check_loop(self) -> None:
-        """Raise RuntimeError in another event loop than the mock's: it would wait for ever."""
+        """Raise RuntimeError in an event loop that is not the mock's: it would wait for ever."""
         if self.loop and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(OTHER_LOOP)
 
@@ -23642,29 +23642,28 @@ class Handle:
             await self.clock.settle()
             status, answer = await self.request("GET", f"/api-jobs/{job}")
             if status == 202:
-                await self.clock.go_to(self.clock.now() + self._seconds_until_change(job))
+                await self.clock.go_to(self.clock.now() + self._seconds_until_end(job))
         if status >= 400 and isinstance(answer, str):  # the server refuses some calls in plain text
             raise RuntimeError(answer)
         return body_or_raise(answer)
 
-    def _seconds_until_change(self, job: Uuid) -> Seconds:
-        """Return the seconds until a job may end.
+    def _seconds_until_end(self, job: Uuid) -> Seconds:
+        """Return the seconds until a job is due, or if it is late, until anything else is.
 
-        Raise RuntimeError if nothing will end it: it is held, lost, or behind such a job.
+        Raise RuntimeError if nothing will end it: it is held, lost, or waits for such a job.
         """
         record = self.cloud.store.peek("Job", job)
         state = self.cloud.jobs.as_json(record)["state"]
-        if state in OVER:  # the next polls tell
+        if state in OVER:  # the next poll shows it
             return 0
         now = self.clock.now()
         moments = [self.cloud.jobs.due(record)]
-        if moments[0] <= now:
+        if moments[0] <= now:  # it waits for another job
             moments = [self.clock.due_date(timer) for timer in self.clock.awaited_timers()]
-        uuid = record["uuid"]
-        running = self.cloud.jobs.running.get(uuid)
+        running = self.cloud.jobs.running.get(job)
         if state == "lost" or (running and running.stuck) or not moments:
-            reason = f"job {uuid} is {state} and will not end by itself"
-            raise RuntimeError(f"{reason}: POST /zmock/jobs/{uuid}")
+            reason = f"job {job} is {state} and will not end by itself"
+            raise RuntimeError(f"{reason}: POST /zmock/jobs/{job}")
         return max(0, min(moments) - now)
 
     async def call(self, /, api: str, **params: Any) -> Any:
@@ -23710,7 +23709,7 @@ class Handle:
         return self.cloud.clock
 
     async def advance(self, seconds: float) -> list[str]:
-        """Let so many seconds pass. Return what came due.
+        """Move time forward. Return what came due.
 
         Raise ValueError unless `seconds` is a number from 0 to 1e9.
         """
@@ -23733,7 +23732,7 @@ class Handle:
             self.rest.faults.add(rule)
 
     def fuzz(self, seed: int | None = 1, vary: Sequence[str] = VARIATIONS) -> Item:
-        """Vary answers within what the API allows, or no longer with fuzz(None).
+        """Vary answers within what the API allows. fuzz(None) stops that.
 
         Raise ValueError for a wrong seed or kind.
         """
@@ -23779,9 +23778,9 @@ class Handle:
         return [entry for entry in self.rest.journal if entry.api == name]
 
     def assert_called(self, /, api: str, times: int | None = None, **params: Any) -> None:
-        """Raise AssertionError unless an API was called with these parameters, and so often.
+        """Raise AssertionError unless an API was called with these parameters, `times` times.
 
-        Without `times`, once or more. The message shows the nearest calls.
+        Without `times`, it was called once or more. The message shows the nearest calls.
         """
         calls = self.calls(api)
         matching = [call for call in calls if params.items() <= dict(call.params).items()]
@@ -23822,10 +23821,10 @@ class Handle:
         return self.rest.coverage.report(self.cloud)
 
     def lint(self) -> Item:
-        """Return what is wrong with the habits of the client at the end of a test.
+        """Return the bad habits of the client, as GET /zmock/lint shows them.
 
-        That is as GET /zmock/lint tells, with all that is left open. Calls of this handle are none
-        of a client.
+        The test is over: what the client has left open counts at once. Calls of the handle do not
+        count.
         """
         return lint_of(self.rest, True)
 
@@ -23833,14 +23832,15 @@ class Handle:
         """Return a line for each object that a call has made and none has deleted."""
         added = self.diff()["added"]
         objects = [(type, uuid, facts) for type in added for uuid, facts in added[type].items()]
-        deleted = set()  # those that wait to be expunged
+        deleted = set()  # the uuids of objects that wait to be expunged
         for type, uuid, _ in objects:
             if type in EXPUNGING and EXPUNGING[type].waits(self.cloud.look(type, uuid)):
                 deleted.add(uuid)
         lines = []
         for type, uuid, facts in objects:
             values = filter(is_text, self.cloud.look(type, uuid).values())
-            if "by" in facts and deleted.isdisjoint(values):  # nor is it a part of a deleted one
+            # A deleted object has its own uuid, and its parts refer to it.
+            if "by" in facts and deleted.isdisjoint(values):
                 place = f" in world {self.name}" if self.name else ""
                 name = facts.get("name", uuid)
                 lines.append(f"{type} {name}, made by call #{facts['by']}{place}")
@@ -23849,7 +23849,7 @@ class Handle:
     def never_fired(self) -> list[Rule]:
         """Return the rules that no call has met, without those that depend on chance.
 
-        The rules of files are those of the main world, though they hold in the others too.
+        A rule of a file holds in all worlds. Only the main one reports it.
         """
         silent = [rule for rule in self.rules if not (rule.hits or (self.name and rule.source))]
         return [rule for rule in silent if "probability" not in rule.definition]
@@ -23892,7 +23892,7 @@ class Handle:
 
 
 class Mock(Handle):
-    """A running mock in the hands of a test: `async with serve(cloud="empty") as mock`.
+    """A running mock, and the handle of its main world: `async with serve() as mock`.
 
     The fixture `zmock` is one. `with serve() as mock` runs it in a thread instead, and returns a
     MockInThread, whose methods need no await.
@@ -24176,7 +24176,7 @@ class HandleInThread:
         self.name, self.settings, self.clock = handle.name, handle.settings, handle.clock
         self.base, self.url = handle.base, handle.url
         self.db: tinydb.TinyDB = handle.db
-        handle.cloud.store.call_in_loop = thread.call
+        handle.cloud.store.call_in_loop = thread.call  # for `db`, which a test uses in its thread
 
     @property
     def session(self) -> str | None:
@@ -24208,7 +24208,7 @@ class MockInThread(HandleInThread):
         return [HandleInThread(handle, self.thread) for handle in handles]
 
 
-# its settings
+# settings in keywords
 
 
 def serve(**settings: Any) -> Mock:
@@ -24231,7 +24231,7 @@ def read_keywords(keywords: dict[str, Any]) -> tuple[Settings, list[Item]]:
         raise SettingsError(f"there is no setting {name}{hint}")
     files, rules = split_rules(keywords.get("rules", ()))
     values = dict(IN_TESTS)
-    if "data" in keywords:  # a folder is named to be used
+    if "data" in keywords:  # it names a folder to keep the objects in
         values["memory"] = False
     for name, value in keywords.items():
         values[name] = files if name == "rules" else read_value(known_settings[name], value)
@@ -24302,10 +24302,10 @@ UNUSED = "(@pytest.mark.zmock(strict=False) lets them stay unused)"
 
 @dataclass(frozen=True)
 class Checks:
-    """The checks of a test that has passed."""
+    """The checks to make when a test has passed."""
 
-    strict: bool  # each rule has fired
-    leaks: bool  # it has deleted all that it has made
+    strict: bool  # fail it if a rule has never fired
+    leaks: bool  # fail it if it has not deleted what it has made
 
 
 def read_leaks(value: Any) -> bool:
@@ -24415,7 +24415,7 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(session: pytest.Session) -> None:
-        """Send what a worker has met to the others, and fail a run that has met too little."""
+        """Send what a worker has met to the controller. Fail a run that has met too little."""
         config = session.config
         if hasattr(config, "workeroutput"):
             config.workeroutput["zmock_coverage"] = coverage_of(config).apis
@@ -24445,9 +24445,9 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     # in a test: zmock, zmock_server, zmock_settings, and the marker
     #
-    # Neither mock is a world of a shared one. A server ends with its loop, and each async test has
-    # a loop of its own. A reset of zmock_server takes no longer than a new world (0.9 ms, 0.8 ms),
-    # and tests keep what a world lacks: paths without a prefix, fixed uuids, port, down(), up().
+    # Tests do not get worlds of one shared mock. A server ends with its loop, and each async test
+    # has a loop of its own. A reset of zmock_server takes no longer than a new world (0.9 ms,
+    # 0.8 ms). A world has a prefix in its paths and other uuids, but no port, down() and up().
 
     def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", MARKER)
@@ -24469,13 +24469,16 @@ if "pytest" in sys.modules:  # pytest imports its plugins; without it nobody nee
 
     @pytest.fixture(scope="session")
     def zmock_thread() -> Iterator[SharedMocks]:
-        """The mocks of zmock_server. They last the session, as their loops are none of a test."""
+        """The mocks of zmock_server. They last for the session: each has a thread of its own."""
         mocks = SharedMocks()
         yield mocks
         mocks.close()
 
     def new_mock_in_loop() -> Callable[..., AsyncIterator[Mock]]:
-        """Return a new function of a fixture behind zmock: plugins leave their marks on it."""
+        """Return a new function for a fixture behind zmock.
+
+        No two fixtures share a function, as plugins set attributes of it.
+        """
 
         async def mock_in_loop(
             request: pytest.FixtureRequest, zmock_settings: Item

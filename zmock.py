@@ -10973,6 +10973,16 @@ def api_of_message(cloud: Cloud, message: str) -> Api:
 # logins (manual 3.7)
 
 
+def sha512_of(password: str) -> str:
+    """Return a password as clients send it and accounts have it: the hex SHA-512 of its text."""
+    return hashlib.sha512(password.encode(errors="replace")).hexdigest()
+
+
+def login_of(account: str, password: str) -> Item:
+    """Return the body of a login."""
+    return {"logInByAccount": {"accountName": account, "password": sha512_of(password)}}
+
+
 def open_session(cloud: Cloud, account: Uuid, user: Uuid) -> Item:
     """Return a new session. Raise SYS.1000 if the user has as many as are allowed."""
 
@@ -11021,7 +11031,7 @@ def hint_on_login(kind: str, name: str, password: str, items: Collection[Item]) 
         hints.append(f"no {kind} {name[:80]}{did_you_mean(name, names)}")
     if not re.fullmatch("[0-9a-fA-F]{128}", password):
         hints.append("the password is sent as the hex SHA-512 of its text")
-        sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
+        sha512 = sha512_of(password)
         if folded(sha512) in passwords:
             hints[-1] += f": {sha512}"
     return "; ".join(hints) or f"{kind} {name[:80]} has another password"
@@ -17199,8 +17209,8 @@ def calculate_account_spending(cloud: Cloud, call: Call) -> Item:
 # ---- Clouds --------------------------------------------------------------------------------------
 
 NAMESPACE = UUIDv5("5a537461-636b-5000-8000-7a6d6f636b21")
-SHA512_OF_PASSWORD = hashlib.sha512(b"password").hexdigest()
-LOGIN = json.dumps({"logInByAccount": {"accountName": "admin", "password": SHA512_OF_PASSWORD}})
+SHA512_OF_PASSWORD = sha512_of("password")
+LOGIN = json.dumps(login_of("admin", "password"))
 DEMO_FILE = Path(__file__).parent / "data" / "demo.json"
 
 
@@ -20232,8 +20242,7 @@ def no_action(path: str, hint: str) -> FrontError:
 
 def session_cookie(seq: int) -> str:
     """Return a cookie as the server's Tomcat sets it."""
-    digest = hashlib.md5(str(seq).encode(), usedforsecurity=False).hexdigest()
-    return f"JSESSIONID={digest.upper()}; Path=/zstack; HttpOnly"
+    return f"JSESSIONID={digest(str(seq)).upper()}; Path=/zstack; HttpOnly"
 
 
 # ---- Contract ------------------------------------------------------------------------------------
@@ -24023,12 +24032,6 @@ def running_loop() -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise RuntimeError(NO_LOOP) from None
-
-
-def login_of(account: str, password: str) -> Item:
-    """Return the body of a login."""
-    sha512 = hashlib.sha512(password.encode(errors="replace")).hexdigest()
-    return {"logInByAccount": {"accountName": account, "password": sha512}}
 
 
 def body_or_raise(body: Any) -> Any:

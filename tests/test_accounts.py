@@ -1,6 +1,5 @@
 """Accounts: whose things are, who sees them, who may do what, and how much of it; stories and tables over HTTP."""
 
-import hashlib
 import json
 import re
 
@@ -535,7 +534,7 @@ async def test_an_open_mock_takes_who_has_no_session_for_admin():
 async def test_refusals_are_errors_of_the_operation_in_both_dialects(dialect):
     async with zmock.serve(dialect=dialect) as mock:
         await mock.login()
-        ann = (await mock.create("CreateAccount", name="ann", password=hashlib.sha512(b"password").hexdigest()))["uuid"]
+        ann = (await mock.create("CreateAccount", name="ann", password=SHA512_OF_PASSWORD))["uuid"]
         await mock.login("ann")
         status, body = await mock.request("GET", "/clusters")
         assert (status, body["error"]["code"], body["error"]["details"]) == (503, "SYS.1006", "operation is denied by default")

@@ -3439,9 +3439,6 @@ class Catalogue:
         apis, values = self.roots.find(path.lstrip("/").split("/"))
         return [(api, dict(zip(names, values))) for api, names in apis]
 
-    def resource(self, name: str) -> Resource | None:
-        return self.resources.get(name)
-
     @functools.cached_property
     def entities(self) -> dict[str, Resource]:
         """Return the resources by the names that ZQL has for them: {"vminstance": ...}."""
@@ -6042,7 +6039,7 @@ class QueryEngine:
         self, resource: Resource, relation: Relation, condition: Condition, negated: bool = False
     ) -> Join:
         """Compile a condition on the target of a relation."""
-        inner = self.term(condition, self.catalogue.resource(relation.target))
+        inner = self.term(condition, self.catalogue.resources[relation.target])
         return Join(self, resource, relation, inner, negated)
 
     def own_field(self, condition: Condition, resource: Resource) -> Term:
@@ -6140,7 +6137,7 @@ class QueryEngine:
             if name in passed:
                 continue
             passed.add(name)
-            for step in self.catalogue.resource(name).relations.values():
+            for step in self.catalogue.resources[name].relations.values():
                 if step.name[0].isdigit():
                     total = weight + int(step.name[0])
                     heapq.heappush(ways, (total, step.target, [*way, step.name]))
@@ -6346,7 +6343,7 @@ class QueryEngine:
             if relation and relation.via:
                 steps = [*self.along(relation.via, resource)]
             elif relation:
-                steps = [self.catalogue.resource(relation.target)]
+                steps = [self.catalogue.resources[relation.target]]
             else:  # the field at the end
                 return
             yield from steps
@@ -7313,7 +7310,7 @@ def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
     if api is POLL_JOB:
         return {"uuid", "api", "state", "resourceUuid", "resourceName"}
     type = api.type if api.kind == "Query" and api.by_uuid else ""
-    row = cloud.catalogue.resource(api.target.refers if api.target else type)
+    row = cloud.catalogue.resources.get(api.target.refers if api.target else type)
     return {"uuid", *row.all_fields} if row else set()
 
 
@@ -8208,7 +8205,7 @@ class Jobs:
             return folded(call[call.api.line])
         target = call.target or call["resourceUuid"] or call.job
         param = call.api.target
-        row = self.cloud.catalogue.resource(param.refers) if param else None
+        row = self.cloud.catalogue.resources.get(param.refers) if param else None
         if row:
             target = self.cloud.look(row.stored, call.target).get(row.line) or target
         return folded(target)
@@ -8992,7 +8989,7 @@ class Scope:
 
     def items(self, type: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Item]:
         """Yield the items of a type that have certain values, or lead to them."""
-        row = self.cloud.catalogue.resource(type)
+        row = self.cloud.catalogue.resources[type]
         values = {path: self.value(word) for path, word in pairs}
         if not all(map(is_there, values.values())):
             return
@@ -9034,7 +9031,7 @@ class Scope:
                 self.do(effect.clause)
         elif isinstance(effect, Add):
             values = {name: self.value(word) for name, word in effect.pairs}
-            row = cloud.catalogue.resource(effect.type)
+            row = cloud.catalogue.resources[effect.type]
             if all(name.endswith("?") or is_there(value) for name, value in values.items()):
                 values = {name.rstrip("?"): values[name] for name in values}
                 cloud.add(row.stored, **values | row.only)
@@ -9221,7 +9218,7 @@ def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
 
 def new_item(cloud: Cloud, call: Call) -> Item:
     """Add the object that a call creates, with its tags: the parameters that are fields of it."""
-    row = cloud.catalogue.resource(call.api.type)
+    row = cloud.catalogue.resources[call.api.type]
     values = {name: value for name, value in call.params.items() if name in row.all_fields}
     item = cloud.add(row.stored, uuid=call["resourceUuid"], **values | row.only)
     cloud.tag_new(call, row.stored, item["uuid"])
@@ -9242,7 +9239,7 @@ def create(cloud: Cloud, call: Call) -> Any:
 def update(cloud: Cloud, call: Call) -> Any:
     """Change the fields that are given, and do what the row says."""
     scope = scope_of(cloud, call)
-    names = cloud.catalogue.resource(scope.type).fields_of(scope.item).keys() - {"uuid"}
+    names = cloud.catalogue.resources[scope.type].fields_of(scope.item).keys() - {"uuid"}
     changes = {name: value for name, value in call.params.items() if name in names}
     if changes:  # else lastOpDate stays
         cloud.change(scope.stored, scope.item.get("uuid", call.target), **changes)
@@ -9274,7 +9271,7 @@ def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
     The source is ClusterExtensionToZone.java.
     """
     cloud.change(type, uuid, state=state)
-    child_type, _, key = cloud.catalogue.resource(type).switches.partition(".")
+    child_type, _, key = cloud.catalogue.resources[type].switches.partition(".")
     children = cloud.find(child_type, key, uuid) if child_type else []
     for child in children:
         if child["state"] not in ("PreMaintenance", "Maintenance"):
@@ -9292,7 +9289,7 @@ def enforced(cloud: Cloud, call: Call, work: Callable) -> Stages:
 
 
 def delete(cloud: Cloud, call: Call) -> None:
-    cloud.remove(cloud.catalogue.resource(call.api.type).stored, call.target)
+    cloud.remove(cloud.catalogue.resources[call.api.type].stored, call.target)
 
 
 def act(cloud: Cloud, call: Call) -> Any:
@@ -9360,7 +9357,7 @@ def answer_candidates(cloud: Cloud, call: Call) -> Item:
     They come in the order of their uuids.
     """
     scope_of(cloud, call).perform(call.api.clauses)
-    row = cloud.catalogue.resource(call.api.type)
+    row = cloud.catalogue.resources[call.api.type]
     inventories = []
     queries = cloud.queries if call.api.public else cloud.queries_of(call)
     for item in queries.tables.in_order(row.stored):
@@ -9396,7 +9393,7 @@ def answer_sums(cloud: Cloud, call: Call) -> Item:
 
     An object counts for each element of the list that it belongs to.
     """
-    row = cloud.catalogue.resource(call.api.sums)
+    row = cloud.catalogue.resources[call.api.sums]
     items: Iterable[Item] = cloud.store.rows(row.name)
     param = next(filter(call.params.get, call.api.by), "")
     if key := call.api.by.get(param):
@@ -9577,7 +9574,7 @@ class Cloud:
             type, uuid = api.target.refers, params.get(api.target.name)
         else:
             return {}
-        row = self.catalogue.resource(type)
+        row = self.catalogue.resources.get(type)
         return self.look(row.stored, uuid) if row else {}
 
     def find(self, type: str, key: str, value: Any) -> list[Item]:
@@ -9597,7 +9594,7 @@ class Cloud:
 
         What lies inside another item is added to its list there.
         """
-        row, now = self.catalogue.resource(type), self.stamp()
+        row, now = self.catalogue.resources[type], self.stamp()
         item = {**row.new, **values}
         if row.inside:
             for name in row.fields.keys() & {"createDate", "lastOpDate"}:
@@ -9628,7 +9625,7 @@ class Cloud:
         place = row.place
         owner = self.get(place.owner, reference[place.key])
         element: Any = reference
-        if self.catalogue.resource(place.owner).all_fields[place.list_name] == "list":
+        if self.catalogue.resources[place.owner].all_fields[place.list_name] == "list":
             element = reference[place.value]
         elif "id" in row.fields:
             owners = self.store.rows(place.owner)
@@ -9639,14 +9636,14 @@ class Cloud:
 
     def drop(self, type: str, item: Item) -> None:
         """Remove an item, or a reference from the list that it lies in."""
-        if self.catalogue.resource(type).inside:
+        if self.catalogue.resources[type].inside:
             self.change_inside(type, item, None)
         else:
             self.remove(type, item["uuid"])
 
     def change_inside(self, type: str, item: Item, changes: Item | None) -> None:
         """Change a reference in the list that it lies in, or remove it."""
-        place = self.catalogue.resource(type).place
+        place = self.catalogue.resources[type].place
         owner = self.look(place.owner, item[place.key])
         elements = []
         for element, reference in zip(owner[place.list_name], place.rows(owner)):
@@ -9674,7 +9671,7 @@ class Cloud:
         if item is None:
             return
         self.store.remove(type, uuid)
-        if self.catalogue.resource(type).soft_deleted:
+        if self.catalogue.resources[type].soft_deleted:
             self.store.put("Gone", {"uuid": uuid})
         self.notice("changed", type, type, item)
         self.notice("removed", type, item)
@@ -9684,7 +9681,7 @@ class Cloud:
     def update_dependents(self, type: str, uuid: Uuid) -> None:
         """Remove what cannot be without a removed item, and the references of others to it."""
         for child_type, key, lost in self.catalogue.dependents[type]:
-            row = self.catalogue.resource(child_type)
+            row = self.catalogue.resources[child_type]
             for child in list(self.queries.find(row, key, uuid)):
                 if lost:
                     self.clear_references(row.stored, child, uuid, lost)
@@ -9701,7 +9698,7 @@ class Cloud:
         """
         key, changes = names[0], dict.fromkeys(names)
         if isinstance(item[key], list):
-            empty = self.catalogue.resource(type).new.get(key)
+            empty = self.catalogue.resources[type].new.get(key)
             changes = {key: [element for element in item[key] if element != uuid] or empty}
         self.change(type, item["uuid"], **changes)
 
@@ -9735,7 +9732,7 @@ class Cloud:
 
     def inventory(self, type: str, item: Item, only: Collection[str] | None = None) -> Inventory:
         """Return an item as a client sees it: without nulls, with embedded inventories."""
-        row = self.catalogue.resource(type)
+        row = self.catalogue.resources[type]
         names = [name for name in row.all_fields if only is None or name in only]
         if row.stored in self.computing:
             item = item | {name: self.queries.value(row, item, name) for name in names}
@@ -9979,7 +9976,7 @@ class Cloud:
 
     def query(self, api: Api, query: Query, queries: QueryEngine) -> Item:
         """Return the answer of a query: {"inventories": [...]}, and total if it is wanted."""
-        row = query.resource or self.catalogue.resource(api.type)
+        row = query.resource or self.catalogue.resources[api.type]
         items, total = queries.select(query, row)
         if query.count:
             return {"total": total}
@@ -15595,7 +15592,7 @@ def foreign_tag(cloud: Cloud, tag: Item, call: Call) -> Item | None:
 def tag_of_listener(cloud: Cloud, tag: Item, call: Call) -> Item | None:
     """Return the tag of a call if it fits a pattern of load balancer listeners."""
     tag = cloud.get("SystemTag", call["uuid"])
-    row = cloud.catalogue.resource("LoadBalancerListener")
+    row = cloud.catalogue.resources["LoadBalancerListener"]
     return tag if row.allows_tag(tag["tag"]) else None
 
 
@@ -19609,7 +19606,7 @@ class Rest:
             return
         if call.api.type == "AccountResourceRef":  # these are not stored
             return
-        row = self.catalogue.resource(call.api.type)
+        row = self.catalogue.resources[call.api.type]
         types = self.cloud.queries.types_read(call["query"], row)
         if types and len(text) <= LONGEST_CACHED:
             versions = self.versions_of(types)
@@ -19821,7 +19818,7 @@ class Rest:
                 entry.add_unread([f"with a uuid in the path nothing reads {unread_names}"])
         else:
             query, unread_keys = read_query(arguments, self.dialect)
-            fields = self.catalogue.resource(api.type).all_fields
+            fields = self.catalogue.resources[api.type].all_fields
             hints = [hint_on_key(name, fields, self.dialect) for name in sorted(unread_keys)]
             entry.add_unread(hints)
             if names.count("fields") > 1 and not self.dialect["repeated-fields"]:
@@ -20010,7 +20007,7 @@ class Rest:
 
         Its hints tell of conditions that no item can satisfy.
         """
-        row, query = self.catalogue.resource(call.api.type), call["query"]
+        row, query = self.catalogue.resources[call.api.type], call["query"]
         has_any = bool(body.get("total") or body.get("inventories"))
         if "inventories" in body:
             entry.objects = len(body["inventories"])
@@ -20637,7 +20634,7 @@ class Contract:
 
     def query_parameters(self, api: Api) -> list[Part]:
         """Return the parameters of a query: conditions, paging, sorting, fields."""
-        row = self.catalogue.resource(api.type)
+        row = self.catalogue.resources.get(api.type)
         types = self.fields[api.type]
         fields, joined = (row.fields, row.joined) if row else (types, ())
         single = [name for name, type in fields.items() if type not in ("list", "maps", "map")]
@@ -20687,7 +20684,7 @@ class Contract:
         """
         api = operation.apis[0]
         if self.cloud.makes(api) and api.type in self.catalogue.resources:
-            made = self.operations.get(("GET", f"/{self.catalogue.resource(api.type).path}/{{}}"))
+            made = self.operations.get(("GET", f"/{self.catalogue.resources[api.type].path}/{{}}"))
             return {"made": made.link("$request.body#/params/resourceUuid")} if made else {}
         if api.kind != "Query" or operation.variables:
             return {}
@@ -21814,7 +21811,7 @@ class Control:
         params = []
         for param in api.params.values():
             facts = {"name": param.name, "type": param.type, "required": param.required}
-            if row := self.cloud.catalogue.resource(param.refers):
+            if row := self.cloud.catalogue.resources.get(param.refers):
                 facts["refers"] = row.path or None
             facts["values"] = param.values or None
             facts["default"] = param.default
@@ -22210,7 +22207,7 @@ class Control:
         refuse_other_keys(request, keys, "items are waited for by path, q, count and timeout")
         api = self.query_api(request.query.get("path", ""))
         count = read_number(request, "count", 1, 1_000_000)
-        row = self.cloud.catalogue.resource(api.type)
+        row = self.cloud.catalogue.resources[api.type]
         query = self.read_query([("q", text) for text in request.query.getall("q", ())], row)
         query.with_count = True
 
@@ -22264,7 +22261,7 @@ class Control:
     async def query_objects(self, request: web.Request) -> Item:
         """Answer a query on a collection as the API does, without a session."""
         api = self.query_api(request.match_info["name"])
-        row = self.cloud.catalogue.resource(api.type)
+        row = self.cloud.catalogue.resources[api.type]
         return self.objects(api, self.read_query(request.query.items(), row))
 
     def objects(self, api: Api, query: Query) -> Item:

@@ -62,7 +62,7 @@ def leaves(*steps, of=None, **fields):
 def look_at(mock, of, fields):
     item = mock.cloud.look(*of) if len(of) == 2 else mock.cloud.find(*of)[0]
     assert item, of
-    row = mock.cloud.catalogue.resource(of[0])
+    row = mock.cloud.catalogue.resources[of[0]]
     for name, value in fields.items():
         shown = mock.cloud.queries.value(row, item, name)
         assert (shown is None) if value is ABSENT else (shown == value), (name, shown)
@@ -540,7 +540,7 @@ async def candidates_once(mock):
     """Data disks count once for each offering: half of two of them fits."""
     free = 10 * GIB + 100 * GIB + GIB
     for ps in (NFS, LOCAL):
-        row = mock.cloud.catalogue.resource("PrimaryStorage")
+        row = mock.cloud.catalogue.resources["PrimaryStorage"]
         item = mock.cloud.look("PrimaryStorage", ps)
         mock.cloud.change("PrimaryStorage", ps, attachedClusterUuids=[C1] if ps == NFS else [])
         used = mock.cloud.look("PrimaryStorage", ps)["totalCapacity"] - mock.cloud.queries.value(row, item, "availableCapacity")

@@ -629,7 +629,7 @@ async def test_objects_of_which_only_the_uuid_is_left_give_no_internal_error(sto
         for api in mock.cloud.catalogue.apis.values():
             if api.backing == "none" or api.type not in mock.cloud.catalogue.resources:
                 continue
-            uuid = next((item["uuid"] for item in mock.cloud.store.rows(mock.cloud.catalogue.resource(api.type).stored)), named("nothing"))
+            uuid = next((item["uuid"] for item in mock.cloud.store.rows(mock.cloud.catalogue.resources[api.type].stored)), named("nothing"))
             body = {api.key: {"stateEvent": "enable", "name": "x"}} if api.method in ("POST", "PUT") else None
             status, answer = await mock.request(api.method, re.sub(r"\{\w+\}", uuid, api.path), body)
             if status == 202:

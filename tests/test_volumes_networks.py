@@ -335,7 +335,7 @@ async def test_a_resource_is_there_by_its_rows_alone(tmp_path, monkeypatch):
             without["apis" if "call" in row else "inventories"][row["name"]] = row
         (tmp_path / "catalogue.json").write_text(json.dumps(without))
         catalogue = Catalogue(tmp_path / "catalogue.json")
-        assert (bool(catalogue.resource("Webhook")), "CreateWebhook" in catalogue.apis) == (there, there)
+        assert ("Webhook" in catalogue.resources, "CreateWebhook" in catalogue.apis) == (there, there)
     monkeypatch.setattr("zmock.Catalogue", lambda _file: catalogue)
     async with serve() as mock:
         hook = await mock.create("CreateWebhook", name="h", url="http://127.0.0.1/", type="custom")

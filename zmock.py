@@ -875,8 +875,8 @@ FRONT_CODES = {404: "SYS.1003", 405: "SYS.1014", 500: "SYS.1000", 501: "SYS.1014
 class FrontError(ApiError):
     """The refusal of a request with a wrong path, verb, header or body.
 
-    On the server, its REST front gives it in plain text (error-body): the request never becomes a
-    message. `allow` has the right verbs of a 405.
+    The front of the server answers it in plain text (RestServer.java; dialect row error-body). The
+    request reaches no service behind that. `allow` has the right verbs of a 405.
     """
 
     def __init__(
@@ -16559,7 +16559,7 @@ def get_license_add_ons(cloud: Cloud, call: Call) -> Item:
 
 @behaviour
 def delete_license(cloud: Cloud, call: Call) -> None:
-    """Delete the add-on with the uuid of the call, else the licence: the community one follows."""
+    """Delete an add-on, or the licence: then the community licence takes its place."""
     uuid = call["uuid"]
     if uuid in (None, license_of(cloud)["uuid"]):
         install_license(cloud, community_license(cloud))
@@ -16575,10 +16575,12 @@ def update_license(cloud: Cloud, call: Call) -> Item:
 
     A text that is a JSON object in base64 sets the fields that the object names.
     """
-    changes: Item = {"licenseType": "Paid"}
-    changes |= {"issuedDate": license_date(cloud, 0), "expiredDate": license_date(cloud, 365)}
-    changes |= fields_of_license(cloud, call["license"])
-    install_license(cloud, changes)
+    changes: Item = {
+        "licenseType": "Paid",
+        "issuedDate": license_date(cloud, 0),
+        "expiredDate": license_date(cloud, 365),
+    }
+    install_license(cloud, changes | fields_of_license(cloud, call["license"]))
     return shown_license(cloud)
 
 

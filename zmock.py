@@ -1961,6 +1961,7 @@ TYPES = {
     "size": Type("size", read_text, size_of, NO_SIZE),
     "url": Type("URL", read_text, url_of, "{value} is not a valid URL"),
 }
+JSON_TYPES = TYPES.keys() - {"number", "size", "url"}  # the others are of global configurations
 
 
 # ---- Catalogue -----------------------------------------------------------------------------------
@@ -2220,7 +2221,8 @@ class Api:
             check_uuid(row)
 
     def check_param(self, catalogue: Catalogue, param: ValueSpec) -> None:
-        """Raise ValueError for a constraint, a reference or a default that cannot be."""
+        """Raise ValueError for a type, a constraint, a reference or a default that cannot be."""
+        check_word(param.type, JSON_TYPES, f"type of {param.name},")
         if param.least is not None or param.most is not None:
             raise ValueError(f"{param.name}: the range of a parameter is written 1..9")
         if param.regex:
@@ -2598,7 +2600,7 @@ class Resource:
             raise ValueError("fields is empty")
         names = catalogue.item_fields[self.name]
         for name, type in names.items():
-            check_word(type, TYPES, f"type of {name},")
+            check_word(type, JSON_TYPES - {"any"}, f"type of {name},")
         words = [*self.new, *self.values, *self.only, *self.remembers, *self.joined]
         words += [*self.needs, *self.indexed, self.discriminator, self.account]
         for key, types, lost in self.bonds:
@@ -2872,7 +2874,7 @@ class Struct:
     def compile(self, catalogue: Catalogue) -> None:
         check_unique("fields", self.field_words)
         for name, type in self.fields.items():
-            check_word(type, TYPES, f"type of {name},")
+            check_word(type, JSON_TYPES, f"type of {name},")
         java = catalogue.classes[self.name]
         java.members |= members_of(self.holds, catalogue.classes)
         for kind, name in self.kinds.items():

@@ -3364,10 +3364,11 @@ class Catalogue:
         """Raise ValueError for an API of --catalogue that cannot stand beside the others."""
         if any(path.startswith("/api-jobs/") for path in api.paths):
             raise ValueError("polls of api-jobs have the paths below /api-jobs already")
-        for other, _ in self.route(api.path):
-            is_alike = other.method == api.method and other.shapes[0] == api.shapes[0]
-            if other is not api and is_alike and (api.method != "PUT" or api.key == other.key):
-                raise ValueError(f"{other.name} is {api.call} already")
+        for path, shape in zip(api.paths, api.shapes):
+            for other, _ in self.route(path):
+                is_alike = other.method == api.method and shape in other.shapes
+                if other is not api and is_alike and (api.method != "PUT" or api.key == other.key):
+                    raise ValueError(f"{other.name} is {api.method} {path} already")
 
     def relate(self, row: Resource) -> None:
         """Note the collection of a resource, and its relations to others."""
@@ -8692,23 +8693,23 @@ def network_of(text: str) -> ipaddress.IPv4Network | None:
 
 
 def contains(whole: Any, part: Any) -> bool:
-    """Return True if a list or a text of words has an element, or a network or a range an address.
+    """Return True if `part` is in `whole`.
 
-    The first and the last address of a network are not for hosts.
+    A list has its elements, and a text its words. An address is in a range, or in a network if it
+    is neither the first nor the last address there.
 
     contains("10.0.0.0/8", "10.1.0.1") and contains("10.0.0.2-10.0.0.9", "10.0.0.5") -> True
     contains("SNAT,LoadBalancer", "SNAT") -> True
     """
     if not isinstance(whole, str):
         return part in (whole or ())
-    address = address_of(part)
-    if address and (network := network_of(whole)):
+    begin, _, end = whole.partition("-")
+    address, first, last = address_of(part), address_of(begin), address_of(end)
+    if address and first and last:
+        return first <= address <= last
+    if address and "/" in whole and (network := network_of(whole)):
         return network[0] < address < network[-1]
-    begin, dash, end = whole.partition("-")
-    if not dash:
-        return part in whole.split(",")
-    first, last = address_of(begin), address_of(end)
-    return bool(first and address and last) and first <= address <= last
+    return part in whole.split(",")
 
 
 def is_hostname(text: str) -> bool:
@@ -8815,10 +8816,13 @@ def is_there(value: Any) -> bool:
 
 
 def is_less(low: Any, high: Any) -> bool:
-    """Compare two numbers, addresses or other texts. Nothing is less than what is unlike it."""
+    """Compare two numbers, addresses or other texts. Return False for values of different kinds."""
     low = address_of(low) or low if isinstance(low, str) else low
     high = address_of(high) or high if isinstance(high, str) else high
-    return None not in (low, high) and isinstance(low, str) == isinstance(high, str) and low < high
+    try:
+        return low < high
+    except TypeError:  # as for a number and an address, or for null
+        return False
 
 
 class Scope:
@@ -9081,9 +9085,10 @@ class Scope:
             self.cloud.change(stored, item["uuid"], **{effect.field: value})
 
     def free_address(self, name: str, cidr: str) -> str:
-        """Return the first address of a network that no object of this type has in a field."""
+        """Return the first address for hosts in a network that no object of this type has."""
         taken = {item.get(name) for item in self.cloud.store.rows(self.stored)}
-        for address in map(str, itertools.islice(network_of(cidr) or (), 1, None)):
+        network = network_of(cidr)
+        for address in map(str, network.hosts() if network else ()):
             if address not in taken:
                 return address
         raise refused(f"no address of {cidr} is free")

@@ -227,6 +227,8 @@ WRONG = {  # a file, and what the start says of it besides the file
     "an api that nothing does": ({"apis": [{"name": "PaintRack", "call": "PUT /racks", "backing": "generic"}]}, "apis, PaintRack: nothing does its calls"),
     "an api whose path another has": ({"inventories": [RACK], "apis": [QUERY, QUERY | {"name": "QueryShelf"}]}, "is GET /racks already"),
     "an api whose path the catalogue has": ({"apis": [record("apis", "QueryZone") | {"name": "QueryArea"}]}, "apis, QueryArea: QueryZone is GET /zones already"),
+    "an api whose path a query by uuid has": ({"apis": [{"name": "GetArea", "call": "GET /zones/{zoneUuid}", "takes": ["zoneUuid! @Zone"]}]}, "apis, GetArea: QueryZone is GET /zones/{zoneUuid} already"),
+    "a query by uuid whose path another has": ({"inventories": [RACK], "apis": [{"name": "GetRack", "call": "GET /racks/{rackUuid}", "takes": ["rackUuid! @Rack"]}, QUERY]}, "apis, GetRack: QueryRack is GET /racks/{rackUuid} already"),
     "an api whose path polls have": (api(call="POST /api-jobs/{zoneUuid}"), "apis, CreateRack: polls of api-jobs have the paths below /api-jobs already"),
     "an api of the 501 with a wrong parameter": (api(backing="none", takes=["name:strng"]), "is no name with a type"),
     "a parameter with a type of global configurations": (api(takes=["name!", "room:size", "zoneUuid @Zone"]), "apis, CreateRack: there is no type of room, 'size'"),

@@ -8,6 +8,7 @@ from zmock import (
     IN_TESTS,
     WORLDS,
     Api,
+    ApiError,
     Call,
     RowParser,
     RowTest,
@@ -61,10 +62,22 @@ CONDITIONS = (  # about the running vm web-1 and a call that is given the names 
     ("address not in '192.168.0.0/16'", True),
     ("address in '9.0.0.9-10.0.0.1'", True),
     ("address in '10.0.0.2-10.0.0.9'", False),
+    ("address in '10.0.0.0-x'", False),
+    ("address in '10.0.0.1/30'", True),
+    ("address in '10.0.0.1/32'", False),
+    ("address in '10.0.0.1'", True),
+    ("address in 'x,10.0.0.1'", True),
+    ("state in 'Cold-Start,Running'", True),
+    ("state in 'Cold-Start'", False),
     ("address in 'nowhere'", False),
     ("nothing not in '10.0.0.0/8'", False),
     ("address < '9.0.0.1'", False),
     ("address < '10.0.0.10'", True),
+    ("address < cpuNum", False),
+    ("address > cpuNum", False),
+    ("address < state", False),
+    ("services < cpuNum", False),
+    ("l3NetworkUuids > state", False),
     ("services.key is 'flat' and services.value is DNS", True),
     ("services.key is 'router' and services.value is DNS", False),
     ("services.value is not DHCP|DNS|Eip", False),
@@ -103,6 +116,18 @@ def test_an_effect_may_depend_on_a_condition(does, name):
     scope = Scope(cloud, Call(api, {"services": {"flat": ["DNS"]}}), "VmInstance", cloud.get("VmInstance", WEB))
     scope.perform(parser_of(cloud, api).clauses(does.split("; ")))
     assert scope.item["name"] == name
+
+
+async def test_an_address_of_a_network_is_one_for_hosts_that_is_free():
+    cloud = create_app(Settings(**IN_TESTS))[WORLDS].main.rest.cloud
+    api = Api("TryIt", "POST /try")
+    for address in ("10.0.0.1", "10.0.0.2"):
+        item = cloud.add("Webhook", name="w")
+        scope = Scope(cloud, Call(api, {}), "Webhook", item)
+        scope.perform(RowParser(cloud.catalogue, ["Webhook"]).clauses(["url in '10.0.0.0/30'"]))
+        assert cloud.get("Webhook", item["uuid"])["url"] == address
+    with pytest.raises(ApiError, match="no address of 10.0.0.0/30 is free"):
+        scope.perform(RowParser(cloud.catalogue, ["Webhook"]).clauses(["url in '10.0.0.0/30'"]))
 
 
 def test_a_condition_is_parsed_into_tests():

@@ -1975,9 +1975,10 @@ JSON_TYPES = TYPES.keys() - {"number", "size", "url"}  # the others are of globa
 #
 #     A name is a parameter of the call or, if it has none of that name, a field of the object that
 #     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
-#     leads to: vmNicUuid.ip. `caller` is the account that calls, `login` its user or again the
-#     account, `other` the object that `some` or a function has met, or for which `each` is done,
-#     `now` a date, `milliseconds` the same as a number, configured.vm.numa a global configuration.
+#     leads to: vmNicUuid.ip. `caller` is the account that calls and `login` its user or again the
+#     account, both in rows of APIs only. `other` is the object that `some` or a function has met, or
+#     for which `each` is done: other.name. `now` is a date, `milliseconds` the same as a number,
+#     configured.vm.numa a global configuration.
 #     a|b is the first of two that is there. All else is a value: Enabled, 22, 10G, 'https',
 #     '/a/{its.uuid}', true, false, none.
 #
@@ -3076,7 +3077,7 @@ class RowParser:
     """Parses the clauses of one row. Raises ValueError for a word that means nothing there.
 
     types    the resources of the object that the clauses are about
-    params   the parameters of the call
+    params   the parameters of the call; None for clauses that also apply without one
     names    other names that may be used: the parts of a system tag
     """
 
@@ -3088,6 +3089,7 @@ class RowParser:
         names: Iterable[str] = (),
     ) -> None:
         self.catalogue, self.params = catalogue, params or {}
+        self.has_call = params is not None
         self.types = [type for type in types if type in catalogue.resources]
         self.fields = {*names}
         for type in self.types:
@@ -3204,6 +3206,7 @@ class RowParser:
         if word == "add":
             return Clause(Add(type, pairs), lists)
         parser = RowParser(self.catalogue, [type], self.params)
+        parser.has_call = self.has_call
         clause = parser.clause("remove" if word == "drop" else inner)
         return Clause(Each(type, pairs, clause), lists)
 
@@ -3234,15 +3237,19 @@ class RowParser:
             check_word(setting, self.catalogue.configurations, "setting")
             return
         types = self.types
+        if name in ("caller", "login") and not self.has_call:
+            raise ValueError(f"{clause!r}: only rows of APIs may name the {name}")
         if name == "caller":
             types = ["Account"]
         elif name in self.params:
             if self.params[name].type in ("map", "maps"):
                 return
             types = [self.params[name].refers]
-        elif name == "other":
+        elif name == "other" and len(steps) == 1:
             return  # the resource of the condition, which may have any field
-        elif name not in ("now", "milliseconds", "login"):
+        elif name in ("now", "milliseconds", "login"):
+            types = []
+        else:
             name = steps.pop(0) if name == "its" else name
             if name not in self.fields:
                 better = did_you_mean(name, {*self.fields, *self.params})

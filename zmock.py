@@ -7235,12 +7235,12 @@ def check_path(path: str) -> None:
 
 
 def check_stub(then: Item) -> None:
-    """Raise ValueError for what a rule with `path` or `method` cannot do."""
+    """Raise ValueError for what a stub cannot do."""
     if "status" not in then:
         when = 'write "when": {"path": ...}'
         raise ValueError(f"a rule with 'path' or 'method' needs 'then.status'; for faults {when}")
     if then.get("at", "accept") != "accept":
-        raise ValueError("a rule with 'path' or 'method' answers instead of the call: no 'at'")
+        raise ValueError("a stub answers instead of the call: no 'at'")
 
 
 def moments_of(then: Item) -> tuple[str, ...]:
@@ -7275,7 +7275,7 @@ def check_when(cloud: Cloud, when: Item, apis: list[Api], stub: bool) -> None:
         GLOB.check(key, glob)
         check_glob(key, text_of(glob))
         if stub and place in ("params", "resource"):
-            raise ValueError(f"a rule with 'path' answers before zmock reads {key}")
+            raise ValueError(f"a stub answers before zmock reads {key}")
         if stub:
             continue
         if place == "method":
@@ -7453,20 +7453,21 @@ class Faults:
             raise ValueError(f"the id {id!r} is that of directives in names and in headers")
         if id in self.by_id:
             raise ValueError(f"there is a rule {id!r} already")
-        stub = "path" in definition or "method" in definition
         with hinted(HINT_ON_THEN):
             check_then(then, self.cloud.catalogue.errors)
-            if stub:
-                check_stub(then)
         apis = []
         with hinted(HINT_ON_APIS):
             if "api" in definition:
                 apis = self.named(definition["api"], "status" in then)
-        stub = stub or apis[0].backing == "none"
+        stub = "path" in definition or "method" in definition or apis[0].backing == "none"
+        with hinted(HINT_ON_THEN):
+            if stub:
+                check_stub(then)
         with hinted(HINT_ON_WHEN):
             check_when(self.cloud, definition.get("when", {}), apis, stub)
-        with hinted(HINT_ON_THEN):
+        with hinted(HINT_ON_RULE):
             check_json(definition)
+        with hinted(HINT_ON_THEN):
             moments = self.moments_by_api(definition.get("api", ""), then, apis, stub)
         description = self.cloud.catalogue.errors.get(then.get("error"), "")
         return Rule(id, definition, {"details": description} | then, moments, stub, source)

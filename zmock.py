@@ -20489,7 +20489,8 @@ def url_parameters(api: Api) -> list[Part]:
     parameters = []
     for param in params_outside_path(api):
         if param.type not in ("map", "maps"):
-            schema = param_schema(replace(param, longest=min(param.longest, LONGEST_IN_URL)))
+            longest = min(param.longest or LONGEST_IN_URL, LONGEST_IN_URL)
+            schema = param_schema(replace(param, longest=longest))
             parameters.append(parameter(param.name, "query", schema, required=param.required))
     return parameters
 

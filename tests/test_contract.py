@@ -149,6 +149,16 @@ def test_a_constraint_of_a_row_is_one_of_json_schema(text, schema):
     assert param_schema(ValueSpec.parse(text)) == schema
 
 
+def test_a_text_in_a_query_string_has_a_length_that_a_server_takes():
+    texts = {}
+    for id, operation in OPERATIONS.items():
+        for param in operation["parameters"]:
+            if param.get("in") == "query" and param["schema"].get("type") == "string" and not id.startswith("Query"):
+                texts[id, param["name"]] = param["schema"]["maxLength"]
+    assert len(texts) > 50 and {*texts.values()} == {4000}
+    assert texts["PreviewResourceStack", "templateContent"] == texts["GetLdapEntry", "ldapFilter"] == 4000
+
+
 def test_inventories_of_closed_modules_are_described_too():
     assert SCHEMAS["AlarmInventory"]["properties"]["threshold"] == {"type": "number", "format": "double"}
     assert [name for name, schema in SCHEMAS.items() if name.endswith("Inventory") and not schema["properties"]] == []

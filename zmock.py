@@ -2176,10 +2176,10 @@ class Api:
             catalogue.roots.add(path, self)
         self.members = catalogue.members_answered(self)
         self.check_references(catalogue)
-        if self.backing == "none":
-            return  # nothing reads the rest of its row
         if self.kind == "Query":
             self.check_query(catalogue)
+        if self.backing == "none":
+            return  # nothing reads the rest of its row
         if self.creates and not self.behaviour:
             check_word(self.type, catalogue.resources, "resource")
             check_uuid(catalogue.resources[self.type])
@@ -2216,7 +2216,7 @@ class Api:
         """Raise ValueError for a query if its resource has another path, and no query there."""
         check_word(self.type, catalogue.resources, "resource")
         row = catalogue.resources[self.type]
-        if (f"GET /{row.path}", self.type) not in catalogue.queries:
+        if (f"GET /{row.path}", self.answers) not in catalogue.queries:
             raise ValueError(f"it queries {self.path}, but the path of {row.name} is {row.path!r}")
         if self.by_uuid:
             check_uuid(row)
@@ -3343,7 +3343,7 @@ class Catalogue:
         self.by_java = {java.name: java for java in self.classes.values()}
         self.collections: dict[str, Resource] = {}  # by path
         self.apis: dict[str, Api] = tables["apis"]
-        self.queries = {(api.call, api.type) for api in self.apis.values()}
+        self.queries = {(api.call, api.answers) for api in self.apis.values()}
         self.owned = {row.name: row for row in self.resources.values() if row.owner}
         self.modules = {name for row in self.resources.values() for name in row.modules}
         self.referenced: list[str] = []  # the types of which AccountResourceRefs tell

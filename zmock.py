@@ -1976,8 +1976,8 @@ JSON_TYPES = TYPES.keys() - {"number", "size", "url"}  # the others are of globa
 #     A name is a parameter of the call or, if it has none of that name, a field of the object that
 #     the call is about; its.name is the field in any case. A dot goes on to the object that a uuid
 #     leads to: vmNicUuid.ip. `caller` is the account that calls and `login` its user or again the
-#     account, both in rows of APIs only. `other` is the object that `some` or a function has met, or
-#     for which `each` is done: other.name. `now` is a date, `milliseconds` the same as a number,
+#     account, both in rows of APIs only. `other` is the object that `some` or a function has met,
+#     or for which `each` is done: other.name. `now` is a date, `milliseconds` the same as a number,
 #     configured.vm.numa a global configuration.
 #     a|b is the first of two that is there. All else is a value: Enabled, 22, 10G, 'https',
 #     '/a/{its.uuid}', true, false, none.
@@ -20304,7 +20304,7 @@ def object_of(properties: dict[str, Schema], required: Sequence[str] = ()) -> Sc
 
 
 def schema_refs(apis: list[Api], suffix: str) -> list[Part]:
-    """Return the references of APIs to their schemas, as CreateZoneResult for the suffix Result."""
+    """Return a reference for each API: to CreateZoneResult, if the suffix is Result."""
     return [ref("schemas", f"{api.name}{suffix}") for api in apis]
 
 
@@ -20350,9 +20350,11 @@ def text_constraints(param: ValueSpec) -> Schema:
 
 
 def member_schema(member: Member) -> Schema:
-    """Return the schema of a member of an object: its class, or a list of it."""
+    """Return the schema of a member of an object: of one of its classes, of an enum, or a list."""
     kinds = filter(None, (member.java, member.other))
     schema = any_of([ref("schemas", java.simple) for java in kinds])
+    if member.java.constants:
+        schema = TEXT_SCHEMA
     return {"type": "array", "items": schema} if member.many else schema
 
 
@@ -20361,7 +20363,7 @@ def params_outside_path(api: Api) -> list[ValueSpec]:
 
 
 def body_schema(api: Api, creates: bool) -> Schema:
-    """Return the schema of a POST or PUT body: the parameters under their key, tags beside them."""
+    """Return the schema of a POST or PUT body: {"params": {...}, "systemTags": [...]}."""
     params = params_outside_path(api)
     members = {}
     if creates and "inventory" in api.members:
@@ -20369,7 +20371,7 @@ def body_schema(api: Api, creates: bool) -> Schema:
     properties = {}
     for param in params:
         properties[param.name] = param_schema(param)
-        if param.type == "maps" and param.name in members:  # the answer has the same objects
+        if param.type == "maps" and param.name in members:  # the new object has them as sent
             properties[param.name] |= member_schema(members[param.name])
     if creates:
         properties["resourceUuid"] = UUID_SCHEMA
@@ -20391,7 +20393,7 @@ def object_schema(fields: dict[str, str], java: JavaClass) -> Schema:
     for kind in java.family():
         for name, member in kind.members.items():
             schema = member_schema(member)
-            if not member.java.constants and schema not in choices[name]:
+            if not member.java.constants and schema not in choices[name]:  # an enum is a field too
                 choices[name].append(schema)
     for name, schemas in choices.items():
         properties[name] = any_of(schemas)
@@ -20401,7 +20403,7 @@ def object_schema(fields: dict[str, str], java: JavaClass) -> Schema:
 def result_schema(api: Api, dialect: Dialect) -> Schema:
     """Return the schema of the answer to a successful call."""
     properties = {}
-    for name in re.findall(r"(\w+)(?::\w+)?", api.answers):
+    for name in re.findall(r"(\w+)(?::\w+)?", api.answers):  # "inventory:Zone total"
         properties[name] = member_schema(api.members[name]) if name in api.members else {}
     if api.kind == "Query":
         properties["total"] = SCHEMAS["long"]
@@ -20418,7 +20420,7 @@ def result_schema(api: Api, dialect: Dialect) -> Schema:
 def condition_pattern(types: dict[str, str]) -> str:
     """Return the pattern of a condition: a field or a path through relations, an operator, a value.
 
-    `types` has the fields with their types.
+    `types` has the fields with their types. A field at the end of a path may have any type.
     """
     booleans = [name for name, type in types.items() if type == "bool"]
     others = [name for name in types if name not in booleans]
@@ -20450,7 +20452,6 @@ BACKINGS = {
     "generic": "Simulated as its name, parameters and fields tell: its source is not public.",
     "none": "Not simulated: 501.",
 }
-SCHEMA_FILE = Path(__file__).parent / "data" / "schema.json"  # of files; tests/schema.py writes it
 RESPONSE_HEADERS = {
     "X-ZMock-Hint": ref("headers", "Hint"),
     "X-ZMock-Rule": ref("headers", "Rule"),
@@ -20469,9 +20470,9 @@ def response(description: str, schema: Schema | None, links: Part) -> Part:
 
 
 def checks_more(api: Api) -> bool:
-    """Return True if a call may be refused although its parameters satisfy the schema.
+    """Return True if zmock may refuse a call although its parameters satisfy the schema.
 
-    The query string of the contract has no maps, though some are required.
+    A required map in a query string is such a reason: OpenAPI cannot describe one.
     """
     maps = [param for param in api.params.values() if param.type == "map" and param.required]
     if maps and api.method in ("GET", "DELETE"):
@@ -20485,7 +20486,7 @@ def has_body(api: Api) -> bool:
 
 
 def url_parameters(api: Api) -> list[Part]:
-    """Return the parameters in the query string of a GET or DELETE, which holds no maps."""
+    """Return the parameters in the query string of a GET or DELETE, without maps."""
     parameters = []
     for param in params_outside_path(api):
         if param.type not in ("map", "maps"):
@@ -20500,8 +20501,9 @@ class Operation:
     """The APIs that share a method and a path. OpenAPI allows one operation for them.
 
     path        "/zones/{}", without the names of its variables
-    names       the names of the variables in the path of the first API
-    variables   their names in the document, those of most APIs: OpenAPI allows one spelling
+    names       the variables of the path, as the first API names them
+    variables   the same variables, as the document names them. OpenAPI allows one spelling for all
+                operations on a path, so they are those of most APIs there.
     """
 
     method: str
@@ -20532,7 +20534,7 @@ class Contract:
         self.dialect = cloud.dialect
         self.catalogue = cloud.catalogue
         self.operations: dict[tuple[str, str], Operation] = {}  # by method and path
-        self.actions: dict[str, set] = defaultdict(set)  # operations on an object, by its type
+        self.actions: dict[str, set] = defaultdict(set)  # keys of operations, by type of object
         self.fields = {name: struct.fields for name, struct in self.catalogue.structs.items()}
         for name, row in self.catalogue.resources.items():
             self.fields[name] = row.all_fields
@@ -20557,7 +20559,7 @@ class Contract:
     def document(self, base: str) -> Part:
         """Return the whole document for a server at `base`, "http://127.0.0.1:8080".
 
-        Raise SettingsError without CONTRACT_FILE.
+        Raise SettingsError if CONTRACT_FILE is missing.
         """
         try:
             document = read_json(CONTRACT_FILE)
@@ -20614,12 +20616,12 @@ class Contract:
         if any(map(has_body, apis)):
             described["requestBody"] = self.request_body(operation)
         described["responses"] = self.responses(operation)
-        sessions = {not api.open for api in apis}
-        if False in sessions:
-            described["security"] = [{"session": []}, {}] if True in sessions else []
-        jobs = self.asynchronous(apis)
-        if jobs:
-            described["callbacks"] = {"done": self.callback(jobs)}
+        open_apis = [api for api in apis if api.open]
+        if open_apis:  # else the security of the whole document holds
+            described["security"] = [] if open_apis == apis else [{"session": []}, {}]
+        asynchronous = self.asynchronous(apis)
+        if asynchronous:
+            described["callbacks"] = {"done": self.callback(asynchronous)}
         return described
 
     def asynchronous(self, apis: list[Api]) -> list[Api]:
@@ -20652,15 +20654,13 @@ class Contract:
 
     def query_parameters(self, api: Api) -> list[Part]:
         """Return the parameters of a query: conditions, paging, sorting, fields."""
-        row = self.catalogue.resources.get(api.type)
-        types = self.fields[api.type]
-        fields, joined = (row.fields, row.joined) if row else (types, ())
-        single = [name for name, type in fields.items() if type not in ("list", "maps", "map")]
-        unqueried = {name for name, type in fields.items() if type == "maps"}
-        pattern = condition_pattern({name: types[name] for name in types if name not in unqueried})
+        row = self.catalogue.resources[api.type]
+        single = [name for name, type in row.fields.items() if type not in MANY]
+        types = {name: type for name, type in row.fields.items() if type != "maps"}
+        pattern = condition_pattern(types)
         conditions = {"type": "array", "items": {"type": "string", "pattern": pattern}}
         order = {"type": "string", "pattern": f"^[+-]?(?:{'|'.join(single)})$"}
-        stored = [name for name in single if name not in joined]
+        stored = [name for name in single if name not in row.joined]
         names = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": stored}}
         return [
             parameter("q", "query", conditions, description="Conditions, all of which must hold"),
@@ -20685,8 +20685,8 @@ class Contract:
         links = self.links(operation)
         now = [api for api in apis if self.cloud.at_once(api)]
         if now:
-            empty = not self.dialect["empty-result"] and not any(api.answers for api in now)
-            schema = None if empty else any_of(schema_refs(now, "Result"))
+            has_body = self.dialect["empty-result"] or any(api.answers for api in now)
+            schema = any_of(schema_refs(now, "Result")) if has_body else None
             responses["200"] = response("Done", schema, links)
         if len(now) < len(apis):
             links = {"poll": ref("links", "poll"), **links}
@@ -20695,10 +20695,10 @@ class Contract:
         return dict(sorted(responses.items()))
 
     def links(self, operation: Operation) -> Part:
-        """Return links by name.
+        """Return the links to other operations by name.
 
-        A creation has one to the GET of the new object, a query those to operations on its first
-        result.
+        A creation links to the GET of the new object. A query links to the operations on the first
+        object of its answer.
         """
         api = operation.apis[0]
         if self.cloud.makes(api) and api.type in self.catalogue.resources:
@@ -20714,12 +20714,12 @@ class Contract:
         return links
 
     def callback(self, apis: list[Api]) -> Part:
-        """Return the web-hook of a job: a POST of its result or error, as a poll answers it."""
+        """Return the web-hook of a job: a POST with the body that a poll would answer."""
         schema = {"anyOf": [*schema_refs(apis, "Result"), ref("schemas", "Error")]}
         post = {
             "parameters": [ref("parameters", name) for name in ("HookJobUuid", "HookSuccess")],
             "requestBody": {"required": True, "content": json_content(schema)},
-            "responses": {"2XX": {"description": "Heard; else there are more tries"}},
+            "responses": {"2XX": {"description": "Any 2xx ends delivery. Else zmock tries again"}},
         }
         return {"{$request.header.X-Web-Hook}": {"post": post}}
 
@@ -20732,6 +20732,8 @@ Named = TypeVar("Named")
 LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1", "localhost"}
 PUBLIC = {"/zmock/health", "/zmock/openapi.json"}  # anybody may read them
 SINK = ("POST", "/zmock/hooks")  # anybody may: web-hooks carry no token
+# The JSON Schema of rules, scenarios, clouds and catalogues. tests/schema.py writes it.
+SCHEMA_FILE = Path(__file__).parent / "data" / "schema.json"
 MOST_FOUND = 100  # lines of health; the log has all
 MOST_PENDING = 100  # rows of the clock
 MOST_OF_HOOKS = 4 << 20  # characters in the bodies of web-hooks, which anybody may send

@@ -2980,6 +2980,8 @@ class Assign:
 
 @dataclass(frozen=True)
 class Add:
+    """A new object with these values. The values of fields like "d?" may be missing."""
+
     type: str
     pairs: tuple[tuple[str, str], ...]
 
@@ -8627,29 +8629,27 @@ def merged(body: Any, patch: Any) -> Any:
 
 # ---- Rows at work --------------------------------------------------------------------------------
 
-HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by what happens, and to what
+HOOKS: dict[tuple[str, str], list[Any]] = {}  # functions by event and subject
 
 
 def on(event: str, *subjects: str) -> Callable:
-    """Register a function to be called when something happens.
+    """Register a function for an event. Cloud.notice() calls it with the arguments of the event.
 
-    Expunging an object and detaching a nic remove it.
-
-    on("removed", "Host")          (cloud, item)         an item of that type was removed
-    on("changed", "Volume")        (cloud, type, before) it was changed or removed
+    on("removed", "Host")          (cloud, item)         an item was removed, expunged or detached
+    on("changed", "Volume")        (cloud, type, before) an item was changed or removed
     on("tagged", "hostname")       (cloud, uuid, rest)   a new item has a system tag hostname::rest
     on("configuring", "host/x")    (cloud, value)        may refuse a new value
-    on("configured", "host/x")     (cloud)               that global configuration was changed
+    on("configured", "host/x")     (cloud)               a global configuration has a new value
     on("failed", "StartVm...")     (cloud, call, error)  a call of that API was undone
     on("connected", "Host")        (cloud, item)         a host was connected
-    on("serving", "L3Network")     (cloud, item, vip)    its provider will serve a virtual IP
-    on("expunged", "Image")        (cloud, image, refs)  the period of deleted copies is over
-    on("noted", "")                (cloud, call)         may set the error of a call: `refused`
+    on("serving", "L3Network")     (cloud, item, vip)    a network is about to serve a virtual IP
+    on("expunged", "Image")        (cloud, image, refs)  deleted copies have been kept long enough
+    on("noted", "")                (cloud, call)         may set call.refused, before a call is run
     on("called", "")               (cloud, call)         may refuse a call before its row does
     on("tagging", "")              (cloud, tag, vo, uuid, l3)    may refuse a system tag
     on("notified", "")             (cloud, item)         a notification was added
-    on("planning", "")             (cloud)               all timers are set anew
-    on("computed", "Host.x")       (cloud, item)         works out a field when it is looked at
+    on("planning", "")             (cloud)               the clock shows another time: set timers
+    on("computed", "Host.x")       (cloud, item)         returns the value of a field that is read
     """
 
     def register(function: Callable) -> Callable:
@@ -8664,8 +8664,8 @@ def behaviour(function: Any = None, **stages: str) -> Any:
     """Let a function named as an API do its calls: create_zone(cloud, call) does CreateZone.
 
     It returns the body of the answer. A generator goes through `stages`: each `yield "name"` lets
-    the time of that stage pass, with its sentence as progress. `yield None` ends what is done
-    before the first stage begins.
+    the time of that stage pass, while progress shows the sentence of the stage. `yield None` takes
+    no time. It ends a step: an error later on does not undo the work before it.
     """
 
     def register(function: Any) -> Any:
@@ -8677,9 +8677,9 @@ def behaviour(function: Any = None, **stages: str) -> Any:
 
 
 def checks_parameters(check: Callable) -> Callable:
-    """Let check(cloud, params) complete the parameters of an API with a behaviour.
+    """Let check(cloud, params) check the parameters of a behaviour's API before the call begins.
 
-    It raises BadParameter for wrong ones.
+    It may fill in missing ones, and raises BadParameter for wrong ones.
     """
 
     def register(function: Any) -> Any:
@@ -8766,7 +8766,7 @@ def mon_of(url: str) -> Item | None:
 
 
 def has_ssh_port(url: str) -> bool:
-    """Return True unless the url of a monitor has something else in the place of its ssh port."""
+    """Return True if the url of a monitor has a legal ssh port, or none: then it is 22."""
     match = re.fullmatch(r".*@[^@:]*(:(?P<port>\d{1,5}))?([/?].*)?", url, re.A)
     return match is not None and 0 < int(match["port"] or 22) < 1 << 16
 
@@ -8834,11 +8834,15 @@ def is_less(low: Any, high: Any) -> bool:
 
 
 class Scope:
-    """The meaning of a row's words for one call or one item.
+    """The meaning of a row's words for one call or one item (see the section Catalogue).
 
-    A name is configured, now, caller or login, else a parameter of the call, else a field of the
-    item; its.NAME is always a field. `item` is a copy of the object that the row is about.
-    `bound` has the elements of lists for which a clause is repeated, by the name of the parameter.
+    where() evaluates a condition, and perform() applies effects.
+
+    call     None for the clauses that a resource has for its items
+    item     a copy of the object that the clauses are about
+    bound    {parameter: element} where a clause is repeated for the elements of lists
+    other    the object that `some` or a function has met, or for which `each` is done
+    changes  fields that were set and are not yet stored
     """
 
     def __init__(
@@ -8848,18 +8852,16 @@ class Scope:
         self.item = dict(item or {})
         self.params = call.api.params if call else {}
         self.bound: Item = {}
-        self.other: Item = {}  # what a condition `some` has met, or what `each` is done for
-        self.changes: Item = {}  # fields that were set and are not yet stored
+        self.other: Item = {}
+        self.changes: Item = {}
 
     # values
 
     def value(self, word: str) -> Any:
-        """Return the value of a word, the first that is there of a|b."""
-        for part in word.split("|"):
-            value = self.value_of_part(part)
-            if is_there(value) or part == word:
-                return value
-        return None
+        """Return the value of a word. Of a|b, return the first value that is there, else None."""
+        if "|" not in word:
+            return self.value_of_part(word)
+        return next(filter(is_there, map(self.value_of_part, word.split("|"))), None)
 
     def value_of_part(self, word: str) -> Any:
         if is_name(word) or word in self.params:
@@ -8910,7 +8912,10 @@ class Scope:
         return self.cloud.look(self.cloud.catalogue.resources[type].stored, uuid)
 
     def item_at(self, way: str) -> tuple[str, Item]:
-        """Return the type and the item that the names of a way lead to; without any, its own."""
+        """Return the type and the item to which a path of keys leads: "" leads to the item itself.
+
+        item_at("vmNicUuid.l3NetworkUuid") -> ("L3Network", {...})
+        """
         if not way:
             return self.type, self.item
         uuid, type = self.follow(way)
@@ -8938,9 +8943,10 @@ class Scope:
         return self.text(value) if isinstance(value, str) else value
 
     def repeated(self, lists: Iterable[ListName]) -> list[Scope]:
-        """Return this scope, or one for each element of a list that a clause names.
+        """Return a scope for each element of a list that a clause names, or this one without lists.
 
-        For several lists, return one for each combination of their elements.
+        For several lists, return one for each combination of their elements. An empty list has no
+        scopes.
         """
         for named in lists:
             value = self.call[named.name]
@@ -8948,7 +8954,7 @@ class Scope:
                 value = [*entries_of(value)]
             if named.name not in self.bound and isinstance(value, list):
                 if self.params[named.name].refers and self.call.api.backing == "generic":
-                    value = [*dict.fromkeys(value)]  # the server takes some objects twice
+                    value = [*dict.fromkeys(value)]  # others may take an object twice
                 scopes = [self.with_bound(named.name, element) for element in value]
                 return [inner for scope in scopes for inner in scope.repeated(lists)]
         return [self]
@@ -8962,7 +8968,11 @@ class Scope:
     # conditions
 
     def where(self, condition: RowCondition) -> Scope | None:
-        """Return the scope in which a condition holds: this one, or that of a list element."""
+        """Return the scope in which a condition holds, or None.
+
+        It is this scope or, if the condition names a list, that of the first element that fits. An
+        empty list counts as missing.
+        """
         for scope in self.repeated(condition.lists) or [self]:
             if all(map(scope.holds, condition.tests)):
                 return scope
@@ -8979,7 +8989,7 @@ class Scope:
             return bool(met)
         value = self.value(test.subject)
         if test.kind in ("there", "no"):
-            present = is_there(value) or self.bound.get(test.subject) == {}  # an element of a list
+            present = is_there(value) or self.bound.get(test.subject) == {}  # an element may be {}
             return present == (test.kind == "there")
         if test.kind == "several":
             return len(value or ()) > 1
@@ -8992,7 +9002,8 @@ class Scope:
             other = self.value(test.words[0])
             return is_less(value, other) if test.kind == "<" else is_less(other, value)
         is_form = test.words[0] in FORMS
-        present = is_there(value) or (is_form and value in ("", {}))  # "" has no form but Blank
+        # A form may be "" or {}. In comparisons with other words, they count as missing.
+        present = is_there(value) or (is_form and value in ("", {}))
         present = present or (value == [] and "Blank" in test.words)
         if not present:
             return False
@@ -9002,7 +9013,7 @@ class Scope:
         return bool(FORMS[word](value)) if word in FORMS else value == self.value(word)
 
     def items(self, type: str, pairs: Iterable[tuple[str, str]]) -> Iterator[Item]:
-        """Yield the items of a type that have certain values, or lead to them."""
+        """Yield the items of a type with certain values: the values of `pairs` of path and word."""
         row = self.cloud.catalogue.resources[type]
         values = {path: self.value(word) for path, word in pairs}
         if not all(map(is_there, values.values())):
@@ -9067,14 +9078,18 @@ class Scope:
             self.reread()
 
     def tag(self, effect: Tag) -> None:
-        """Put a system tag on the item, in place of one that begins alike."""
+        """Put a system tag on the item, in the place of those that begin alike."""
         cloud, uuid, text = self.cloud, self.item["uuid"], effect.text
         begin = self.text(text.rpartition("::")[0] + "::" if "::" in text else text)
         if not effect.once or not tags_of(cloud, uuid, begin):
             put_tag(cloud, self.stored, uuid, begin, self.text(text, ","), effect.inherent)
 
     def assign(self, effect: Assign) -> None:
-        """Set a field, of the item or of what a uuid leads to, or add to or take from its list."""
+        """Assign to a field of the item, or of the object to which `way` leads.
+
+        =  sets it  ?=  sets it if it is not there  in  sets it to a free address of a network
+        +  adds an element to its list              -   removes one
+        """
         type, item = self.item_at(effect.way)
         current, value = item.get(effect.field), self.value(effect.word)
         if effect.sign == "?=" and is_there(current):
@@ -9170,14 +9185,17 @@ def put_tag(
 def add_tag_of_server(
     cloud: Cloud, type: str, uuid: Uuid, text: str, inherent: bool = False
 ) -> None:
-    """Add a system tag. Its uuid follows from the object and the text (SystemTag.java)."""
+    """Add a system tag as the server itself does: its uuid follows from object and text.
+
+    The source is SystemTag.java.
+    """
     vo = f"{type}VO"
     tag = {"uuid": uuid_from(digest(f"{uuid}-{vo}-{text}"), version=3), "tag": text}
     cloud.add("SystemTag", resourceUuid=uuid, resourceType=vo, inherent=inherent, **tag)
 
 
 def has_tag(cloud: Cloud, type: str, vo: str, uuid: Uuid, text: str) -> bool:
-    """Return True if an object has a tag already, as an object of its type."""
+    """Return True if an object has a SystemTag or UserTag (`type`) with a text and resourceType."""
     for tag in cloud.find(type, "resourceUuid", uuid):
         if folded(tag["tag"]) == folded(text) and tag["resourceType"] == vo:
             return True
@@ -9185,7 +9203,7 @@ def has_tag(cloud: Cloud, type: str, vo: str, uuid: Uuid, text: str) -> bool:
 
 
 def add_user_tag(cloud: Cloud, vo: str, uuid: Uuid, text: str) -> Item:
-    """Add a user tag, and return it. Raise SYS.1006 for one that is there."""
+    """Add a user tag, and return it. Raise SYS.1006 if the object has it already."""
     if has_tag(cloud, "UserTag", vo, uuid, text):
         place = f"resourceType:{vo}, resourceUuid:{uuid}"
         raise refused(f"Duplicated Tag[tag:{text}, type:User, {place}]")
@@ -9199,7 +9217,7 @@ def scope_of(cloud: Cloud, call: Call) -> Scope:
     """Return the scope of a call, with a copy of the object that it is about."""
     subject = call.api.subject
     if not subject:
-        return Scope(cloud, call, call.api.type, call.params)  # the object that is to be
+        return Scope(cloud, call, call.api.type, call.params)  # the object that the call will make
     uuid = call[subject.name]
     if isinstance(uuid, list):
         uuid = next(iter(uuid), None)
@@ -9208,7 +9226,10 @@ def scope_of(cloud: Cloud, call: Call) -> Scope:
 
 
 def refuse_by_row(cloud: Cloud, call: Call, with_late: bool = True) -> None:
-    """Raise the first refusal of the API whose condition holds."""
+    """Raise the first refusal of the API whose condition holds.
+
+    Late refusals are errors of the work itself (see Refusal). They can be left out.
+    """
     if not call.api.refusals:
         return
     scope = scope_of(cloud, call)
@@ -9219,9 +9240,10 @@ def refuse_by_row(cloud: Cloud, call: Call, with_late: bool = True) -> None:
 
 
 def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
-    """Raise BadParameter if the first refusal that names parameters only is SYS.1007.
+    """Raise BadParameter, before the call begins, if its parameters alone make a row refuse it.
 
-    This is before the call begins. On the server they wait for their turn.
+    Of the refusals that name only parameters, the first that holds counts. It must be SYS.1007:
+    other codes wait for their turn, as all do in the server dialect.
     """
     scope = Scope(cloud, Call(api, params))
     for refusal in api.refusals if cloud.dialect["bad-parameter"] else ():
@@ -9232,7 +9254,7 @@ def refuse_arguments(cloud: Cloud, api: Api, params: Item) -> None:
 
 
 def new_item(cloud: Cloud, call: Call) -> Item:
-    """Add the object that a call creates, with its tags: the parameters that are fields of it."""
+    """Add the object that a call creates. Parameters become its fields, and it gets its tags."""
     row = cloud.catalogue.resources[call.api.type]
     values = {name: value for name, value in call.params.items() if name in row.all_fields}
     item = cloud.add(row.stored, uuid=call["resourceUuid"], **values | row.only)
@@ -9252,7 +9274,7 @@ def create(cloud: Cloud, call: Call) -> Any:
 
 
 def update(cloud: Cloud, call: Call) -> Any:
-    """Change the fields that are given, and do what the row says."""
+    """Change the fields that are parameters of the call, and do what the row says."""
     scope = scope_of(cloud, call)
     names = cloud.catalogue.resources[scope.type].fields_of(scope.item).keys() - {"uuid"}
     changes = {name: value for name, value in call.params.items() if name in names}
@@ -9273,11 +9295,11 @@ def change_state(cloud: Cloud, call: Call) -> Any:
     """Do what the row says, then change the state."""
     scope = scope_of(cloud, call)
 
-    def answer() -> Item:
+    def change_and_answer() -> Item:
         set_state(cloud, scope.stored, call.target, STATES[call["stateEvent"]])
         return cloud.inventory_of(call.api.type, call.target, call.api.plain)
 
-    return carry_out(scope, answer)
+    return carry_out(scope, change_and_answer)
 
 
 def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
@@ -9294,7 +9316,7 @@ def set_state(cloud: Cloud, type: str, uuid: Uuid, state: str) -> None:
 
 
 def enforced(cloud: Cloud, call: Call, work: Callable) -> Stages:
-    """Do the work of a deletion, whose errors are ignored (CascadeFacadeImpl.java).
+    """Do the work of a deletion that is Enforcing: it ignores errors (CascadeFacadeImpl.java).
 
     The step that fails ends the work. What was done before stays.
     """
@@ -9315,7 +9337,7 @@ def act(cloud: Cloud, call: Call) -> Any:
 
 
 def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
-    """Do what the row says, and answer: at once, or as a generator that goes through stages."""
+    """Do what the row says, then return answer(): at once, or at the end of the row's stages."""
     if scope.call.api.stages_of_row:
         return go_through_stages(scope, answer)
     scope.perform(scope.call.api.clauses)
@@ -9323,8 +9345,12 @@ def carry_out(scope: Scope, answer: Callable[[], Any]) -> Any:
 
 
 def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
+    """Do what the row says, and return answer() at the end.
+
+    Other calls may remove the object while time passes. Then this call ends, or raises an error.
+    """
     api = scope.call.api
-    needs_references = not api.creates and api.kind != "Detach"
+    checks_references = not api.creates and api.kind != "Detach"
     for clause in api.clauses:
         if not isinstance(clause.effect, Stage):
             scope.do(clause)
@@ -9332,8 +9358,8 @@ def go_through_stages(scope: Scope, answer: Callable[[], Any]) -> Stages:
         scope.store_changes()
         yield clause.effect.name
         uuid = scope.item["uuid"]
-        if needs_references and scope.cloud.is_gone(scope.call):
-            return None  # somebody else has removed it, as this call should
+        if checks_references and scope.cloud.is_gone(scope.call):
+            return None  # a deletion: another call has removed the object
         if api.creates and not scope.cloud.store.peek(scope.stored, uuid):
             raise refused(f"{scope.type.lower()} [uuid:{uuid}] has been deleted")
         scope.item = scope.cloud.get(scope.stored, uuid)
@@ -9348,7 +9374,7 @@ def answer_of(scope: Scope, api: Api) -> Item:
     """
     if api.always is not None:
         value = scope.filled(api.always)
-        return value if " " in api.answers else {api.answers: value}
+        return value if " " in api.answers else {api.answers: value}  # of several members: a body
     if not api.answers.startswith("inventory:"):
         return {name: scope.item.get(name) for name in api.answers.split()}
     row = scope.cloud.catalogue.resources[scope.type]
@@ -9404,9 +9430,10 @@ def answer_facts(cloud: Cloud, call: Call) -> Item:
 
 
 def answer_sums(cloud: Cloud, call: Call) -> Item:
-    """Answer sums over the objects that the first list given names, or over all of the type.
+    """Answer sums over the objects of a type.
 
-    An object counts for each element of the list that it belongs to.
+    The first parameter of Api.by that a call has chooses the objects: those that belong to an
+    element of the list. They count once for each such element. Without a list, all count.
     """
     row = cloud.catalogue.resources[call.api.sums]
     items: Iterable[Item] = cloud.store.rows(row.name)

@@ -6649,12 +6649,19 @@ class ZqlParser:
 
 # ---- Rules ---------------------------------------------------------------------------------------
 
+# A rule makes trouble for the calls that it matches. It is a JSON object (docs/rules.md). A stub is
+# a rule that answers a request before zmock reads it: it has a path or a method, or is for an API
+# that is not simulated. A directive, `#zmock fail` in the name or the description of an object,
+# makes trouble without a rule (--no-magic turns that off). A Fault is the trouble of one call, from
+# a rule, a directive or a header.
+
 # No API of ZStack, but rules can name it.
 POLL_JOB = Api("PollJob", "GET /api-jobs/{uuid}", takes=("uuid!",), open=True, backing="manual")
 OPEN_TO_ALL = {"systemTags", "userTags", "deleteMode", "resourceUuid"}  # parameters of any API
-DROPS = {  # with bytes a second, or seconds
+DROPS = {  # each with its amount: dribble has bytes a second, slow-close has seconds
     "reset": 0, "empty": 0, "truncate": 0, "garbage": 0, "hang": 0, "dribble": 10, "slow-close": 5,
 }  # fmt: skip
+BREAKS = (*DROPS, "after", "rate")  # the ways in which an answer can break
 LATE = 5  # seconds by which a web-hook is late if its rule has no delay
 Z99 = 2.3263478740408408  # 99 of 100 draws of the standard normal distribution are below it
 LONGEST_GLOB = 500  # characters; matching takes time that grows with their square
@@ -6666,7 +6673,7 @@ REPEAT_SECONDS = 0.2  # of real time, within which browsers repeat a call that w
 
 @dataclass(frozen=True)
 class Fault:
-    """The trouble that a rule makes for one call, decided when the call comes."""
+    """The trouble of one call. It is decided when the call comes."""
 
     name: str = ""  # of the rule, with its hit: "rule-1; hit=3"
     at: str = ""  # accept: instead of the call; job: in its job; after: when its work is done
@@ -6687,7 +6694,7 @@ class Fault:
 
     @property
     def job_error(self) -> ApiError | None:
-        """The error that the job ends with, without doing its work."""
+        """Return the error with which the job ends without doing its work."""
         return self.error if self.at == "job" and not self.stage else None
 
 
@@ -6696,7 +6703,7 @@ NO_FAULT = Fault()
 
 @dataclass
 class MatchedCall:
-    """A call as rules see it."""
+    """A call, or a request that zmock has not read yet, as rules see it."""
 
     api: Api | None  # None for a path that no API has
     method: str
@@ -6712,31 +6719,34 @@ class MatchedCall:
 
     @functools.cached_property
     def client(self) -> tuple:
-        """The address and the port of the client."""
+        """Return the address and the port of the client."""
         return self.transport.get_extra_info("peername")[:2] if self.transport else ("", 0)
 
     @functools.cached_property
     def request(self) -> str:
-        """A text that equal requests share."""
+        """Return a text that equal requests share."""
         return call_key(self.method, self.path, self.query, self.params)
 
     @property
     def key(self) -> str:
-        """A text that equal calls share. Polls share it if equal calls made their jobs."""
+        """Return a text that equal calls share.
+
+        Polls are equal if equal calls made their jobs, though each job has another uuid.
+        """
         return f"poll {self.made_by}" if self.made_by else self.request
 
     @property
     def name(self) -> str:
-        """The name of its API, or ""."""
+        """Return the name of its API, or ""."""
         return self.api.name if self.api else ""
 
     @property
     def caller(self) -> str:
-        """The session of the client, else its address."""
+        """Return the session of the client, else its address."""
         return self.headers.get("Authorization") or self.client[0]
 
     def repeats(self, earlier: MatchedCall) -> bool:
-        """Return True for the repetition of an equal call whose connection broke just now."""
+        """Return True if the client sends an equal call again after its connection has broken."""
         broke = earlier.entry.began + earlier.entry.ms / 1000
         return self.client != earlier.client and self.entry.began - broke <= REPEAT_SECONDS
 
@@ -6771,16 +6781,15 @@ FAULT_KEYS = ("stage", "rollback", "merge", "job", "webhook")
 
 @dataclass(eq=False)
 class Rule:
-    """A fault rule. decide() matches a call, counts it, and makes a fault if the rule fires.
+    """A rule. decide() matches a call, counts it, and makes a fault if the rule fires.
 
-    The count decides first: limit, on, skip, every and times. Chance decides then: probability.
-    A stub is matched before zmock reads the call.
+    The count decides first: limit, skip, every, on and times. Chance decides then: probability.
     """
 
     id: str
     definition: Item  # as it was set
     then: Item  # of the definition; an error has its details
-    moments: dict[str, str]  # when it strikes, by API; "" is none
+    moments: dict[str, str]  # Fault.at by API; a path without an API has the name ""
     stub: bool = False
     source: str = ""  # the file that holds the rule
     matches: int = 0
@@ -6792,53 +6801,56 @@ class Rule:
     windows: dict[str, deque[Seconds]] = field(default_factory=dict)  # calls within `limit`
     decisions: dict[str, tuple[MatchedCall, Fault | None]] = field(default_factory=dict)
 
-    def decide(self, occasion: MatchedCall, seed: str) -> Fault | None:
+    def decide(self, call: MatchedCall, seed: str) -> Fault | None:
         """Return the fault of a call, or None if the rule does not match or does not fire."""
-        if not self.is_for(occasion):
+        if not self.is_for(call):
             return None
         if "retries" not in self.definition:
-            return self.count(occasion, seed)
-        key = f"{occasion.caller} {occasion.request}"
+            return self.count(call, seed)
+        key = f"{call.caller} {call.request}"
         earlier, fault = self.decisions.pop(key, (None, None))
-        if not earlier or not occasion.repeats(earlier):
-            fault = self.count(occasion, seed)
-        self.decisions[key] = occasion, fault
+        if not earlier or not call.repeats(earlier):
+            fault = self.count(call, seed)
+        self.decisions[key] = call, fault
         drop_oldest(self.decisions, MOST_CLIENTS)
         return fault
 
-    def count(self, occasion: MatchedCall, seed: str) -> Fault | None:
+    def count(self, call: MatchedCall, seed: str) -> Fault | None:
         """Count a match. Return its fault, or None if the rule does not fire."""
         self.matches += 1
-        chance = self.random_for(occasion, seed)
-        if not self.fires(occasion, chance):
+        chance = self.random_for(call, seed)
+        if not self.fires(call, chance):
             return None
         self.hits += 1
-        if occasion.entry:
-            self.last = occasion.entry.seq
-        return self.fault(occasion, chance)
+        if call.entry:
+            self.last = call.entry.seq
+        return self.fault(call, chance)
 
-    def is_for(self, occasion: MatchedCall) -> bool:
+    def is_for(self, call: MatchedCall) -> bool:
         """Return True if a call satisfies `api`, `method`, `path` and all conditions of `when`."""
-        if self.over or occasion.name not in self.moments:
+        if self.over or call.name not in self.moments:
             return False
-        if self.stub and not self.is_at(occasion.method, occasion.path):
+        if self.stub and not self.is_at(call.method, call.path):
             return False
-        if "webhook" in self.then and "X-Web-Hook" not in occasion.headers:
+        if "webhook" in self.then and "X-Web-Hook" not in call.headers:
             return False
         for key, glob in self.definition.get("when", {}).items():
             place, _, name = key.partition(".")
-            if not any(fnmatchcase(text, text_of(glob)) for text in occasion.texts_at(place, name)):
+            if not any(fnmatchcase(text, text_of(glob)) for text in call.texts_at(place, name)):
                 return False
         return True
 
     def is_at(self, method: str, path: str) -> bool:
-        """Return True if a stub is for a method and a path. Only OPTIONS itself names OPTIONS."""
+        """Return True if a stub is for a method and a path.
+
+        One without a method is for any but OPTIONS: a browser asks by that if it may call.
+        """
         wanted, glob = self.definition.get("method"), self.definition.get("path", "*")
         if method != wanted and (wanted or method == "OPTIONS"):
             return False
         return any(fnmatchcase(text, glob) for text in (path, urllib.parse.unquote(path)))
 
-    def random_for(self, occasion: MatchedCall, seed: str) -> random.Random | None:
+    def random_for(self, call: MatchedCall, seed: str) -> random.Random | None:
         """Return the random numbers of a call, or None if the rule needs none.
 
         They depend on the seed, the rule, the call and how often that call came, and on nothing
@@ -6847,13 +6859,13 @@ class Rule:
         drawn = isinstance(self.definition.get("delay"), dict)
         if "probability" not in self.definition and not drawn:
             return None
-        self.seen[occasion.key] += 1
+        self.seen[call.key] += 1
         drop_oldest(self.seen, MOST_SEEN)
-        return random.Random(f"{seed}/{self.id}/{occasion.key}/{self.seen[occasion.key]}")
+        return random.Random(f"{seed}/{self.id}/{call.key}/{self.seen[call.key]}")
 
-    def fires(self, occasion: MatchedCall, chance: random.Random | None) -> bool:
+    def fires(self, call: MatchedCall, chance: random.Random | None) -> bool:
         """Return True if the counts and probability let the latest match through."""
-        if "limit" in self.definition and not self.exceeds_limit(occasion):
+        if "limit" in self.definition and not self.exceeds_limit(call):
             return False
         match = self.matches - self.definition.get("skip", 0)
         if match <= 0 or match % self.definition.get("every", 1):
@@ -6865,18 +6877,18 @@ class Rule:
         probability = self.definition.get("probability")
         return probability is None or chance.random() < probability
 
-    def exceeds_limit(self, occasion: MatchedCall) -> bool:
+    def exceeds_limit(self, call: MatchedCall) -> bool:
         """Return True for a call above the rate of its session, else of its address."""
         limit = self.definition["limit"]
-        window = self.windows.setdefault(occasion.caller, deque(maxlen=limit["calls"]))
+        window = self.windows.setdefault(call.caller, deque(maxlen=limit["calls"]))
         drop_oldest(self.windows, MOST_CLIENTS)
         is_full = len(window) == limit["calls"]
-        if is_full and occasion.second - window[0] < limit["per"] - ROUNDING:
+        if is_full and call.second - window[0] < limit["per"] - ROUNDING:
             return True
-        window.append(occasion.second)  # and forget the first one, if it is full
+        window.append(call.second)  # and forget the first one, if it is full
         return False
 
-    def fault(self, occasion: MatchedCall, chance: random.Random | None) -> Fault:
+    def fault(self, call: MatchedCall, chance: random.Random | None) -> Fault:
         """Return the fault of the latest hit."""
         then, delay = self.then, draw_delay(self.definition.get("delay"), chance)
         fields = {key: then[key] for key in FAULT_KEYS if key in then}
@@ -6894,7 +6906,7 @@ class Rule:
             fields["lateness"] = LATE if delay is None else delay
         else:
             fields["delay"] = delay or 0
-        name, at = f"{self.id}; hit={self.hits}", self.moments[occasion.name]
+        name, at = f"{self.id}; hit={self.hits}", self.moments[call.name]
         return Fault(name=name, at=at, definition=self.definition, **fields)
 
     def end(self) -> None:
@@ -6933,7 +6945,7 @@ def draw_delay(delay: Any, chance: random.Random | None) -> Seconds | None:
 
 
 class RuleError(ValueError):
-    """A rule that cannot be used. The hint lists the keys that are right in its wrong place."""
+    """A rule that cannot be used. The hint lists the keys that may stand where the mistake is."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -6981,7 +6993,8 @@ class Allowed:
         """Raise ValueError for any other value."""
         if self.allows(value):
             return
-        is_large = isinstance(value, NUMERIC) and value > self.high == Allowed.high
+        is_usual = self.high == Allowed.high  # then the meaning tells nothing of it
+        is_large = is_usual and isinstance(value, NUMERIC) and value > self.high
         refuse(key, "at most 1000000000" if is_large else self.meaning, value, self.words)
 
     def allows(self, value: Any) -> bool:
@@ -7050,7 +7063,7 @@ class Either:
         if not isinstance(value, dict):
             self.plain.check(key, value)
             return
-        names = " and ".join(value)
+        names = " and ".join(value)  # of several keys, no form has the name
         if names not in self.forms:
             refuse(key, self.meaning, names or value, self.forms)
         self.forms[names].check(f"{key}.{names}", value[names])
@@ -7069,7 +7082,7 @@ def among(*words: str) -> Allowed:
 
 
 def check_keys(noun: str, value: Any, shapes: Mapping[str, Shape]) -> None:
-    """Raise ValueError for what is no JSON object with some of these keys."""
+    """Raise ValueError for a value that is no JSON object, or has other keys or wrong values."""
     keys = ", ".join(shapes)
     if not isinstance(value, dict):
         raise ValueError(f"{noun} is a JSON object with {keys}, not {short_json(value)}")
@@ -7172,7 +7185,7 @@ THEN = {  # the moments at which each effect can strike
     "job": ("job",),
     "webhook": ("job",),
 }
-ONLY_LATE = ("accept", "job")  # the moments of a rule without effect, which delays
+ONLY_LATE = ("accept", "job")  # the moments of a rule without any effect: it only delays
 
 
 HINT_ON_THEN = (
@@ -7226,7 +7239,7 @@ def check_at(at: Any, effect: str) -> None:
 
 
 def check_path(path: str) -> None:
-    """Raise ValueError for the path of a stub that no request can have."""
+    """Raise ValueError for a path that no request to a stub can have."""
     check_glob("path", path)
     if not path.startswith(("/", "*")):
         refuse("path", "a glob over the whole path of the server, as /zstack/v1/zones*", path)
@@ -7276,11 +7289,10 @@ def check_when(cloud: Cloud, when: Item, apis: list[Api], stub: bool) -> None:
             raise ValueError(f"'when' has no {key!r}{did_you_mean(place, CONDITIONS)}")
         GLOB.check(key, glob)
         check_glob(key, text_of(glob))
-        if stub and place in ("params", "resource"):
-            raise ValueError(f"a stub answers before zmock reads {key}")
         if stub:
-            continue
-        if place == "method":
+            if place in ("params", "resource"):
+                raise ValueError(f"a stub answers before zmock reads {key}")
+        elif place == "method":
             check_method(cloud, glob, apis)
         elif place not in ("path", "header"):
             check_name(cloud, key, apis)
@@ -7324,6 +7336,24 @@ def fields_acted_on(cloud: Cloud, api: Api) -> set[str]:
     type = api.type if api.kind == "Query" and api.by_uuid else ""
     row = cloud.catalogue.resources.get(api.target.refers if api.target else type)
     return {"uuid", *row.all_fields} if row else set()
+
+
+# directives
+
+MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.+-]*))?")
+DESCRIBING = ("name", "description")  # fields that may hold directives
+SPELLS = {  # the words of directives, with the headers that say the same
+    "fail": "X-ZMock-Fault",
+    "delay": "X-ZMock-Delay",
+    "hold": "X-ZMock-Hold",
+}
+
+
+def spells_of(*items: Item) -> dict[str, str | None]:
+    """Return the words of directives in names and descriptions, as {"fail": "HOST.1010"}."""
+    texts = [item.get(name) for item in items for name in DESCRIBING]
+    spells = MAGIC.findall(" ".join(text for text in texts if isinstance(text, str)))
+    return {word: value or None for word, value in spells}
 
 
 # the rules in force
@@ -7388,7 +7418,10 @@ def apis_named(catalogue: Catalogue, glob: str) -> list[Api]:
 
 
 class Faults:
-    """The rules in force. The first that fires decides; if none does, magic in a name may."""
+    """The rules in force.
+
+    The first rule that fires decides on a call. If none does, a directive may.
+    """
 
     def __init__(self, cloud: Cloud):
         self.cloud = cloud
@@ -7399,7 +7432,7 @@ class Faults:
 
     @property
     def armed(self) -> bool:
-        """True if there are rules, or files that may come to hold some."""
+        """Return True if there are rules, or files that may come to hold some."""
         return bool(self.by_id or self.files)
 
     @property
@@ -7416,27 +7449,27 @@ class Faults:
     def stubs(self) -> list[Rule]:
         return [rule for rule in self.by_id.values() if rule.stub]
 
-    def decide(self, occasion: MatchedCall, stubs: bool = False) -> Fault:
-        """Return the fault of a call: of the first rule that fires, else of magic, else none.
+    def decide(self, call: MatchedCall, stubs: bool = False) -> Fault:
+        """Return the fault of a call: of the first rule that fires, else of a directive, else none.
 
-        Only `stubs` decide on a request that is not read yet, and no other rules.
+        With `stubs`, only stubs decide, as zmock has not read the request yet. Without, all others.
         """
         for rule in self.by_id.values():
             if rule.stub == stubs:
-                fault = rule.decide(occasion, self.cloud.seed)
+                fault = rule.decide(call, self.cloud.seed)
                 if fault:
                     return fault
-        return NO_FAULT if stubs else self.by_magic(occasion)
+        return NO_FAULT if stubs else self.by_directive(call)
 
     # setting rules
 
     def add(self, definition: Any, source: str = "", ends: float | None = None) -> Rule:
         """Put a rule in force, behind the others; raise ValueError for one that can never fire.
 
-        `ends` is the date on which its ttl ends, for a rule that was set before.
+        `ends` is the date on which its ttl ends, for a rule of a kept folder or a snapshot.
         """
         rule = self.compile(definition, source)
-        if not self.by_id:  # the same rules again have the same ids, and the same random numbers
+        if not self.by_id:  # so a test that sets its rules again gets the same ids and chances
             self.ids = itertools.count(1)
         while not rule.id or rule.id in self.by_id:
             rule.id = f"rule-{next(self.ids)}"
@@ -7485,7 +7518,7 @@ class Faults:
             rule.timer = self.cloud.clock.after(ends - now, rule.end, f"{rule.id} ends")
 
     def remove(self, rule: Rule) -> None:
-        """Remove a rule, unless that has happened."""
+        """Remove a rule. Do nothing if it is not in force."""
         self.replace(other for other in self.rules if other is not rule)
 
     def replace(self, rules: Iterable[Rule]) -> None:
@@ -7516,7 +7549,11 @@ class Faults:
         raise ValueError(f"'api' names no API: {glob!r}{hint}")
 
     def moments_by_api(self, glob: str, then: Item, apis: list[Api], stub: bool) -> dict[str, str]:
-        """Return when `then` strikes, by API, for those that have the job or the stage it needs."""
+        """Return the moment at which `then` strikes, by API.
+
+        APIs without the job or the stage that it needs are left out. Raise ValueError if no API has
+        them.
+        """
         if stub:
             return dict.fromkeys([api.name for api in apis] or ["", *self.apis], "accept")
         possible, moments = moments_of(then), {}
@@ -7540,15 +7577,15 @@ class Faults:
             raise ValueError(f"{glob} has no stage {then['stage']!r}{hint}")
         return staged
 
-    # magic
+    # directives
 
-    def by_magic(self, occasion: MatchedCall) -> Fault:
-        """Return the fault that `#zmock ...` in an object's name or description asks for.
+    def by_directive(self, call: MatchedCall) -> Fault:
+        """Return the fault that a directive in an object's name or description asks for.
 
-        It strikes the asynchronous calls that make the object or act on it. An update that names
-        or describes the object is spared: that is how magic comes and goes.
+        It strikes the asynchronous calls that make the object or act on it. An update of the name
+        or the description is spared: it sets directives and removes them.
         """
-        api, params, resource = occasion.api, occasion.params, occasion.resource
+        api, params, resource = call.api, call.params, call.resource
         if self.cloud.settings.no_magic or self.cloud.at_once(api):
             return NO_FAULT
         if api.kind == "Update" and not params.keys().isdisjoint(DESCRIBING):
@@ -7579,14 +7616,14 @@ class Faults:
                 fields["job"] = "hold"
                 fields["hold_for"] = math.inf if value is None else read_seconds(name, value)
             else:
-                raise ValueError(f"{name!r} is no magic{did_you_mean(word, SPELLS)}")
+                raise ValueError(f"{name!r} is no directive{did_you_mean(word, SPELLS)}")
         self.spelled[source] += 1
         return Fault(name=f"{source}; hit={self.spelled[source]}", at=at, **fields)
 
     # files
 
-    def must_read(self) -> None:
-        """Read the rule files; raise SettingsError if one cannot be used."""
+    def read_at_start(self) -> None:
+        """Read the rule files. Raise SettingsError if one cannot be used."""
         self.read_changed_files()
         for path, problem in self.problems.items():
             raise SettingsError(f"cannot use the rules in {path}: {problem}")
@@ -7597,7 +7634,7 @@ class Faults:
         self.log_files(self.read_changed_files())
 
     def log_files(self, paths: Iterable[str]) -> None:
-        """Log which rules of files are in force, and why others are not."""
+        """Log how many rules of each file are in force, and why a file cannot be used."""
         for path in paths:
             if path in self.problems:
                 log.warning("cannot use the rules in %s: %s", path, self.problems[path])
@@ -7628,13 +7665,16 @@ class Faults:
             self.replace(before)
             self.problems[path] = str(error)
             return
-        places = {path: place for place, path in enumerate(self.files)}
+        sources = [*self.files, ""]  # rules of files stand before others, in the order of the files
         rules = [*(rule for rule in before if rule.source != path), *rules]
-        self.by_id = {rule.id: rule for rule in before}
-        self.replace(sorted(rules, key=lambda rule: places.get(rule.source, len(places))))
+        self.by_id = {rule.id: rule for rule in before}  # renewed() has changed it
+        self.replace(sorted(rules, key=lambda rule: sources.index(rule.source)))
 
     def renewed(self, path: str, definitions: list[Any]) -> list[Rule]:
-        """Return the rules of a file that has changed. Unchanged rules go on counting."""
+        """Return the rules of a file that has changed. Unchanged rules go on counting.
+
+        This adds the new rules to by_id, and removes those that the file no longer holds.
+        """
         former = defaultdict(list)  # a file may hold the same rule twice
         for rule in self.rules:
             if rule.source == path:
@@ -7643,7 +7683,7 @@ class Faults:
         for definition in definitions:
             same = former[canonical(definition)]
             unchanged.append(same.pop(0) if same else None)
-        for rule in itertools.chain(*former.values()):  # the file holds them no more
+        for rule in itertools.chain(*former.values()):
             del self.by_id[rule.id]
         rules = []
         for number, (rule, definition) in enumerate(zip(unchanged, definitions), 1):
@@ -7666,22 +7706,6 @@ def file_stamp(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-
-MAGIC = re.compile(r"#zmock\s+(\w+)(?:=([\w.+-]*))?")
-DESCRIBING = ("name", "description")  # fields that may hold directives
-SPELLS = {  # the words of directives, with the headers that say the same
-    "fail": "X-ZMock-Fault",
-    "delay": "X-ZMock-Delay",
-    "hold": "X-ZMock-Hold",
-}
-
-
-def spells_of(*items: Item) -> dict[str, str | None]:
-    """Return the words of directives in names and descriptions, as {"fail": "HOST.1010"}."""
-    texts = [item.get(name) for item in items for name in DESCRIBING]
-    spells = MAGIC.findall(" ".join(text for text in texts if isinstance(text, str)))
-    return {word: value or None for word, value in spells}
 
 
 # fuzz: answers vary as they may without a change of the API
@@ -7710,7 +7734,7 @@ class Fuzz:
     a call has set: those come back as they were sent.
 
     seed    None while answers do not vary
-    start   these objects by uuid, as they were at the start
+    start   the objects whose values vary, by uuid, as they were at the start
     sent    the fields that calls have set since, as (uuid, field)
     late    how many polls of each job answer 202 although it is over
     """
@@ -7761,7 +7785,7 @@ class Fuzz:
         """Note what a call sets, and draw how late polls show the end of its job."""
         if call.target in self.start:
             self.sent |= {(call.target, name) for name in call.params}
-        if "polls" in self.vary and not hook:  # who gets the web-hook knows of the end
+        if "polls" in self.vary and not hook:  # a web-hook tells the client of the end
             self.late[call.job] = self.draw("polls", call.key) % (MOST_LATE + 1)
 
     def is_late(self, uuid: Uuid) -> bool:
@@ -7799,7 +7823,7 @@ class Fuzz:
         return value
 
     def in_other_order(self, name: str, value: Any) -> Any:
-        """Return a list of objects or uuids in another order. That of others may mean something."""
+        """Return a list of objects or uuids in another order. Other lists keep their order."""
         if not isinstance(value, list):
             return value
         are_objects = all(isinstance(element, dict) and "uuid" in element for element in value)
@@ -8494,8 +8518,8 @@ class Jobs:
             return
         for job in [*self.running.values()]:
             changed = {change[1] for change in job.run.log} if job.run else set()
-            is_by_magic = job.held and job.call.fault.name.startswith("magic;")
-            if is_by_magic and call.target in (job.call.target, *changed):
+            is_by_directive = job.held and job.call.fault.name.startswith("magic;")
+            if is_by_directive and call.target in (job.call.target, *changed):
                 self.release(job)
 
     def fail(self, job: Job, error: ApiError | None) -> None:
@@ -19369,7 +19393,6 @@ def with_sums(apis: dict[str, Item]) -> Item:
 
 # answers that break
 
-BREAKS = (*DROPS, "after", "rate")
 SILENT_BREAKS = {"reset", "empty", "hang"}  # nothing at all is sent
 SLOW_BREAKS = {"dribble", "rate"}  # the whole body is sent, piece by piece
 CHUNKED_BREAKS = {"garbage", "slow-close"}
@@ -19891,8 +19914,8 @@ class Rest:
         if entry.is_spelled:
             call.fault = self.fault_of_headers(request, call.api, entry)
         if not call.fault.name:
-            occasion = self.occasion_of(entry, call.arguments, request.transport)
-            call.fault = self.faults.decide(occasion)
+            matched_call = self.matched_call(entry, call.arguments, request.transport)
+            call.fault = self.faults.decide(matched_call)
         self.note_fault(call.fault, entry)
 
     def fault_of_headers(self, request: web.Request, api: Api, entry: Entry) -> Fault:
@@ -19922,7 +19945,7 @@ class Rest:
             self.hits[fault.name.partition(";")[0]] += 1
             self.tell("fault", entry)
 
-    def occasion_of(self, entry: Entry, arguments: Item, transport: Any = None) -> MatchedCall:
+    def matched_call(self, entry: Entry, arguments: Item, transport: Any = None) -> MatchedCall:
         """Return a call as rules see it, with its object as it is now."""
         api = self.faults.apis.get(entry.api)
         job = self.cloud.store.peek("Job", entry.job) if api is POLL_JOB else None
@@ -19943,9 +19966,9 @@ class Rest:
     def try_rule(self, definition: Any) -> Item:
         """Return the calls of the journal that a rule matches, as the journal knows them."""
         rule = self.faults.compile(definition)
-        occasions = [self.occasion_of(entry, entry.params) for entry in self.journal]
-        calls = [occasion.entry.seq for occasion in occasions if rule.is_for(occasion)]
-        return {"matches": len(calls), "of": len(self.journal), "calls": calls}
+        calls = [self.matched_call(entry, entry.params) for entry in self.journal]
+        seqs = [call.entry.seq for call in calls if rule.is_for(call)]
+        return {"matches": len(seqs), "of": len(self.journal), "calls": seqs}
 
     # stubs
 
@@ -19955,8 +19978,8 @@ class Rest:
         if not self.faults.stubs:
             return None
         arguments = await self.read_for_stubs(request, entry)
-        occasion = self.occasion_of(entry, arguments, request.transport)
-        fault = self.faults.decide(occasion, stubs=True)
+        matched_call = self.matched_call(entry, arguments, request.transport)
+        fault = self.faults.decide(matched_call, stubs=True)
         if fault.answer:
             self.note_fault(fault, entry)
             await self.wait(self.clock.sleep(fault.delay))
@@ -23009,7 +23032,7 @@ def load_or_fill(rest: Rest) -> None:
         else:
             with refused_if_unusable(rest.settings.data, "choose another --data"):
                 load_folder(rest)
-        rest.faults.must_read()
+        rest.faults.read_at_start()
         if rest.scenarios.problem:
             raise SettingsError(rest.scenarios.problem)
 

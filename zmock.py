@@ -1991,7 +1991,7 @@ JSON_TYPES = TYPES.keys() - {"number", "size", "url"}  # the others are of globa
 #                  a not in b       is there, and not in it
 #                  a > b   a < b    compares numbers or addresses
 #                  several a        a list with more than one element
-#                  repeated a       an element that the list a has twice
+#                  repeated a       an element that the parameter a, a list, has twice
 #                  some User name accountUuid=caller     such an object exists
 #                  no Eip vipUuid vmNicUuid.ip=ip        no such object exists
 #                  no LdapServer                         no object of that type exists
@@ -3123,6 +3123,8 @@ class RowParser:
         kind, _, name = text.partition(" ")
         if kind not in ("no", "several", "repeated"):
             kind, name = "there", text
+        if kind == "repeated":
+            check_word(name, self.params, "parameter")
         self.check_names([name], clause)
         return RowTest(kind, name)
 

@@ -229,6 +229,7 @@ WRONG = {  # a file, and what the start says of it besides the file
     "an api whose path the catalogue has": ({"apis": [record("apis", "QueryZone") | {"name": "QueryArea"}]}, "apis, QueryArea: QueryZone is GET /zones already"),
     "a query of a struct": ({"structs": [{"name": "Leg", "java": "org.acme.Leg", "fields": ["name"]}], "apis": [{"name": "QueryLeg", "call": "GET /legs", "answers": "inventories:Leg"}]}, "apis, QueryLeg: there is no resource 'Leg'"),
     "a query of an enum": ({"apis": [{"name": "QueryLongJobState", "call": "GET /states", "answers": "inventories:LongJobState"}]}, "apis, QueryLongJobState: there is no resource 'LongJobState'"),
+    "an element that a field has twice": (resource(ends=["when repeated name: remove"]), "there is no parameter 'name'"),
     "the other object itself": (api(does=["when some Zone name: name = other"]), "there is no parameter or field other"),
     "a field of a date": (api(does=["name = now.name"]), "nothing in now.name has a field name"),
     "a caller where no call is": (resource(ends=["when no name: drop Zone name=caller.name"]), "only rows of APIs may name the caller"),

@@ -20737,8 +20737,8 @@ class Contract:
         links = self.links(operation)
         now = [api for api in apis if self.cloud.at_once(api)]
         if now:
-            has_body = self.dialect["empty-result"] or any(api.answers for api in now)
-            schema = any_of(schema_refs(now, "Result")) if has_body else None
+            is_sent = self.dialect["empty-result"] or any(api.answers for api in now)
+            schema = any_of(schema_refs(now, "Result")) if is_sent else None
             responses["200"] = response("Done", schema, links)
         if len(now) < len(apis):
             links = {"poll": ref("links", "poll"), **links}

@@ -21248,8 +21248,9 @@ def habits_of_sessions(calls: Sequence[Entry], before: Seconds) -> Iterator[Habi
     ended = set()
     for call in calls:
         if call.api.startswith("LogIn") and call.status == 200:
-            answer = json_of(call.answer) or {}
-            logins[answer.get("inventory", {}).get("uuid", "")] = call
+            session = inventory_in(json_of(call.answer)).get("uuid")
+            if is_text(session):  # a rule may answer anything
+                logins[session] = call
         elif call.api == "LogOut":
             ended.add(call.path.rpartition("/")[2])
         elif call.api != POLL_JOB.name:
@@ -21507,8 +21508,9 @@ class PytestWriter:
         fault = entry.fault
         is_whole = entry.outcome in ("ok", *OVER) and not (fault.answer or fault.job)
         inventory = self.inventory_of(entry) if is_whole else {}
-        if inventory and entry.params.get("accountName") == "admin":
-            self.log_in(inventory["uuid"])
+        session = inventory.get("uuid")
+        if is_text(session) and entry.params.get("accountName") == "admin":
+            self.log_in(session)
             return
         headers = self.take_session(entry)
         definition = fault.definition or {}
@@ -21563,9 +21565,7 @@ class PytestWriter:
     def inventory_of(self, entry: Entry) -> Item:
         """Return the inventory that a call answers, or its job, {} for none."""
         record = self.rest.cloud.look("Job", entry.job)
-        body = result_of(record) if record else json_of(entry.answer)
-        inventory = body.get("inventory") if isinstance(body, dict) else None
-        return inventory if isinstance(inventory, dict) else {}
+        return inventory_in(result_of(record) if record else json_of(entry.answer))
 
     def assigned(self, call: str, entry: Entry, inventory: Item) -> str:
         """Return "zone = ..." for a call that makes uuids, and note the expression of each."""
@@ -21613,6 +21613,12 @@ def json_of(message: Message) -> Any:
         return load_json(message.text)
     except ValueError:
         return message.text or None
+
+
+def inventory_in(body: Any) -> Item:
+    """Return the inventory in the body of an answer, {} for none."""
+    inventory = body.get("inventory") if isinstance(body, dict) else None
+    return inventory if isinstance(inventory, dict) else {}
 
 
 def uuids_in(value: Any, place: str = "") -> Iterator[tuple[Uuid, str]]:

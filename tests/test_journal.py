@@ -403,3 +403,19 @@ async def test_an_exported_test_reads_as_if_a_person_had_written_it(cloud):
         '        ["CreateZone", 202, "HOST_ALLOCATION.1000"],\n        ["DestroyVmInstance", 202, ""],\n    ]\n',
     ):  # fmt: skip
         assert lines in text, text
+
+
+ODD_ANSWERS = [
+    *({"status": 200, "body": body} for body in ("text", [], 5, {}, {"inventory": []}, {"inventory": {}}, {"inventory": {"uuid": {}}})),
+    *({"merge": {"inventory": inventory}} for inventory in (None, 5, {"uuid": None}, {"uuid": {}}, {"uuid": 5})),
+]
+
+
+@each("then", ODD_ANSWERS)
+async def test_whatever_a_rule_answers_to_a_login_its_journal_can_be_read(each_dialect, then):
+    each_dialect.rule(api="LogInByAccount", then=then)
+    login = {"accountName": "admin", "password": module.SHA512_OF_PASSWORD}
+    assert (await each_dialect.request("PUT", "/accounts/login", {"logInByAccount": login}))[0] == 200
+    for query in ("", "?as=har", "?as=curl", "?as=pytest"):
+        assert (await shown(each_dialect, query))[0] == 200
+    assert (await ask_control(each_dialect, "GET", "lint")) == {"findings": []}

@@ -19304,8 +19304,10 @@ def json_or_none(body: Any) -> Any:
 def raw_answer(status: int, body: Any, headers: Item) -> Answer:
     """Return an answer that is not ZStack's but of a proxy in between."""
     headers = {name.title(): value for name, value in headers.items()}
+    if body is None:
+        return Answer(status, b"", headers)
     if not isinstance(body, str):
-        return Answer(status, b"" if body is None else to_json(body), headers)
+        return Answer(status, to_json(body), {"Content-Type": "application/json"} | headers)
     kind = "html" if body.lstrip().startswith("<") else "plain"
     return Answer(status, body.encode(), {"Content-Type": f"text/{kind}; charset=utf-8"} | headers)
 
@@ -23011,6 +23013,9 @@ async def lifetime(worlds: Worlds, app: web.Application) -> AsyncIterator[None]:
     cloud.store.close()
 
 
+TYPE_OF_AIOHTTP = "application/octet-stream"  # of a body that names none
+
+
 async def complete_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Let pages read an answer that is open to them. Headers that a rule sets go before.
 
@@ -23021,12 +23026,14 @@ async def complete_headers(request: web.Request, response: web.StreamResponse) -
     worlds = request.app[WORLDS]
     world = worlds.by_name.get(worlds.name_of(request) or "", worlds.main)
     is_api = request.match_info.handler == worlds.answer
+    headers = response.headers
     if is_api and not world.rest.dialect["response-headers"]:
-        response.headers.popall("Content-Type", None)
+        if headers.get("Content-Type") == TYPE_OF_AIOHTTP:
+            del headers["Content-Type"]
     if is_api or world.control.is_open(request):
-        headers = {"Vary": "Origin"} | headers_for_page(request, response.headers)
-        for name, value in headers.items():
-            response.headers.setdefault(name, value)
+        headers.setdefault("Vary", "Origin")
+        for name, value in headers_for_page(request, headers).items():
+            headers.setdefault(name, value)
 
 
 # the state: from the folder, from the start, from a snapshot

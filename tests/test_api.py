@@ -618,7 +618,7 @@ async def test_a_browser_may_read_every_answer_with_its_headers(zmock, line, sta
     await zmock.login()
     came, headers, _ = await exchange(zmock, line, None, {"Origin": PAGE})
     assert (came, headers["access-control-allow-origin"]) == (status, PAGE)
-    assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow"} <= set(headers["access-control-expose-headers"].split(", "))
+    assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow", "Vary"} <= set(headers["access-control-expose-headers"].split(", "))
 
 
 # asked again: an answer to a query is kept as bytes, and stands until what it was read from changes

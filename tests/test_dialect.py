@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
-from asking import each
+from asking import ask_control, each
 from test_facts_zql import ask as ask_in_time
 from yarl import URL
 
@@ -351,6 +351,22 @@ async def test_errors_of_the_server_name_its_java_classes_and_have_no_content_ty
         message = "org.zstack.header.identity.APILogInByAccountMsg"
         assert answer.json["error"]["details"].endswith(f"of message[{message}] is mandatory, can not be null")
         assert "Content-Type" not in answer.headers
+
+
+PROXIES = [  # an answer that is not ZStack's, and its type
+    ({"body": {"a": 1}}, "application/json"), ({"body": []}, "application/json"), ({"body": "busy"}, "text/plain; charset=utf-8"),
+    ({"body": "<html>"}, "text/html; charset=utf-8"), ({"body": {}, "headers": {"content-type": "text/csv"}}, "text/csv"),
+]  # fmt: skip
+
+
+@each("then, type", PROXIES)
+async def test_an_answer_of_a_proxy_has_its_type_in_both_dialects_and_in_the_journal(each_dialect, then, type):
+    for where, path in (({"path": "/zstack/*/zones"}, "/zones"), ({"api": "QueryHost"}, "/hosts")):
+        each_dialect.rule(**where, then={"status": 502} | then)
+        answer = await send(each_dialect, "GET", path)
+        assert (answer.status, answer.headers["Content-Type"]) == (502, type)
+        har = await ask_control(each_dialect, "GET", "calls?as=har")
+        assert har["log"]["entries"][-1]["response"]["content"]["mimeType"] == type
 
 
 async def test_the_server_tells_which_verb_a_path_has_no_api_for():

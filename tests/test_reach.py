@@ -55,7 +55,7 @@ async def test_a_page_of_any_origin_reads_every_answer_of_the_api_with_credentia
         came, answered, _ = await exchange(zmock, line, None, {"Origin": PAGE} | headers)
         assert came == status
         assert {name: answered[name] for name in READABLE} == READABLE
-        assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow"} <= set(answered["access-control-expose-headers"].split(", "))
+        assert {"X-ZMock-Hint", "X-ZMock-Rule", "Allow", "Vary"} <= set(answered["access-control-expose-headers"].split(", "))
 
 
 async def test_a_stub_in_the_place_of_the_page_is_open_to_pages_of_any_origin(zmock):

@@ -15087,7 +15087,7 @@ def reset_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
         "VolumeSnapshot",
         name="reimage-vm-point",
         description=f"save snapshot for reimage vm [uuid:{vm['uuid']}]",
-        type=None,
+        reimaged=True,
         volumeUuid=volume["uuid"],
         volumeType=volume["type"],
         format=volume["format"],
@@ -15294,8 +15294,6 @@ def allocate_backup_storage(cloud: Cloud, image: Item, call: Call) -> None:
             call.failures.append({"backupStorageUuid": uuid, "error": error_body})
     elif call["rootVolumeUuid"]:
         cloud.change("Image", image["uuid"], owner=volume.get("owner"))
-    else:
-        cloud.change("Image", image["uuid"], platform=None)
 
 
 FILES = {  # directory and suffix of an image file, by media type (BackupStoragePathMaker.java)
@@ -17528,6 +17526,8 @@ def complete(
         if value is None:
             value = cloud.clock.stamp() if kind == "date" else KINDS[kind]()
         scope.set(name, value)
+    for clause in cloud.catalogue.inherited[row.name]:
+        scope.apply(clause.effect)
     return scope.changes
 
 
@@ -18074,6 +18074,7 @@ def repair_type(cloud: Cloud, row: Resource) -> Iterator[str]:
         missing = [f"{name} is missing" for name in defaults if item.get(name) is None]
         if missing or faults:
             cloud.store.change(row.name, item["uuid"], usable | defaults)
+        if faults or (missing and item.get("status") not in row.interrupted):
             yield f"{row.name} {item['uuid']}: {'; '.join(missing + faults)}"
 
 

@@ -65,6 +65,23 @@ async def test_what_clients_have_made_is_in_it(cloud, tmp_path):
     assert not {"Session", "Job", "Mock", "Rule"} & content.keys()
 
 
+async def test_what_the_server_leaves_out_stays_out(cloud, tmp_path):
+    vm = (await cloud.call("StopVmInstance", uuid=named("vm-web-1")))["inventory"]
+    await cloud.call("ReimageVmInstance", vmInstanceUuid=vm["uuid"])  # a snapshot without a type, which takes no space
+    await cloud.create("CreateVolumeSnapshot", volumeUuid=vm["rootVolumeUuid"], name="s")
+    await cloud.create("CreateDataVolumeTemplateFromVolume", volumeUuid=named("volume-db-data-1"), name="t")  # has no platform
+    await cloud.create("AddLocalPrimaryStorage", name="l", url="/l", zoneUuid=named("zone-1"))  # is as large as its disks
+    storages = await cloud.query("primary-storage")
+    same, _ = await copied(cloud, tmp_path)
+    assert without_dates(same) == without_dates(objects_of(interrupted(cloud)))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as other:
+        await other.login()
+        assert without_dates(await other.query("primary-storage")) == without_dates(storages)
+    await ask_control(cloud, "PUT", "snapshots/now")
+    assert (await ask_control(cloud, "POST", "snapshots/now/restore"))["found"] == []
+    assert without_dates(same) == without_dates(objects_of(interrupted(cloud)))
+
+
 async def test_a_world_is_exported_too(zmock):
     world = await zmock.world("a")
     await world.create("CreateZone", name="only here")

@@ -17588,7 +17588,8 @@ def load_objects(path: str, collections: Any, cloud: Cloud) -> LoadedCloud:
 def exported(cloud: Cloud) -> Item:
     """Return the objects of a cloud as a cloud file holds them, which load_cloud() loads.
 
-    Sessions, jobs and rules are left out, and what every cloud has unchanged.
+    Sessions, jobs and rules are left out, and what every cloud has unchanged. So is the text that
+    a client sent as a uuid and a notification keeps.
     """
     catalogue, store = cloud.catalogue, cloud.store
     content: Item = {"now": iso(cloud.clock.now())}
@@ -17597,8 +17598,12 @@ def exported(cloud: Cloud) -> Item:
         names = catalogue.item_fields[type].keys()
         objects = []
         for uuid, item in store.table(type).items.items():
-            if standing.get(uuid) is not item:
-                objects.append({name: item[name] for name in item if name in names})
+            if standing.get(uuid) is item:
+                continue
+            objects.append({name: item[name] for name in item if name in names})
+            about = item.get("resourceUuid") if type == "Notification" else None
+            if about and not re.fullmatch(UUID, about) and not cloud.exists("Resource", about):
+                del objects[-1]["resourceUuid"]
         if objects:
             has_path = catalogue.collections.get(row.path) is row
             content[row.path if has_path else type] = objects

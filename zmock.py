@@ -2187,6 +2187,9 @@ class Api:
         parser = RowParser(catalogue, (self.type, subject), self.params)
         self.refusals = [parser.refusal(clause) for clause in self.refuses]
         self.clauses = parser.clauses(self.does)
+        if not (self.subject or self.creates or "uuid" in self.params):
+            for clause in self.clauses:
+                check_without_object(clause)
         truths = {self.answers: self.whether} if isinstance(self.whether, str) else self.whether
         texts = {text: text for text in self.only} or truths
         self.conditions = {name: parser.condition(text) for name, text in texts.items() if text}
@@ -3040,6 +3043,15 @@ class Clause:
 
     effect: RowEffect
     lists: tuple[ListName, ...] = ()
+
+
+def check_without_object(clause: Clause) -> None:
+    """Raise ValueError for an effect on the object of a call, as no parameter names one."""
+    effect = clause.effect
+    if isinstance(effect, When):
+        check_without_object(effect.clause)
+    elif not isinstance(effect, (Add, Each)):
+        raise ValueError("no parameter names the object that it acts on")
 
 
 LITERALS = {"true": True, "false": False, "none": None}

@@ -230,6 +230,8 @@ WRONG = {  # a file, and what the start says of it besides the file
     "a query of a struct": ({"structs": [{"name": "Leg", "java": "org.acme.Leg", "fields": ["name"]}], "apis": [{"name": "QueryLeg", "call": "GET /legs", "answers": "inventories:Leg"}]}, "apis, QueryLeg: there is no resource 'Leg'"),
     "a query of an enum": ({"apis": [{"name": "QueryLongJobState", "call": "GET /states", "answers": "inventories:LongJobState"}]}, "apis, QueryLongJobState: there is no resource 'LongJobState'"),
     "an element that a field has twice": (resource(ends=["when repeated name: remove"]), "there is no parameter 'name'"),
+    **{f"an effect without an object: {does}": ({"inventories": [RACK], "apis": [{"name": "ResetRacks", "call": "PUT /racks/actions", "answers": "inventory:Rack", "backing": "generic", "takes": ["name"], "does": [does]}]},
+       "apis, ResetRacks: no parameter names the object that it acts on") for does in ("name = 'x'", "tag a::b", "untag a::", "remove", "stage go: Go", "when name: remove")},
     "the other object itself": (api(does=["when some Zone name: name = other"]), "there is no parameter or field other"),
     "a field of a date": (api(does=["name = now.name"]), "nothing in now.name has a field name"),
     "a caller where no call is": (resource(ends=["when no name: drop Zone name=caller.name"]), "only rows of APIs may name the caller"),

@@ -9902,8 +9902,9 @@ class Cloud:
 
     def makes(self, api: Api) -> bool:
         """Return True if a call may say the uuid of what it makes."""
-        creates = api.method == "POST" or api.creates
-        return creates and not api.bare and "resourceUuid" not in api.params
+        if "resourceUuid" in api.params:  # of a POST, it is the uuid of what is there
+            return api.method == "PUT"
+        return (api.method == "POST" or api.creates) and not api.bare
 
     def check_uuid(self, value: Any) -> Uuid:
         if isinstance(value, str) and re.fullmatch(UUID, value):
@@ -20773,7 +20774,7 @@ class Contract:
         object of its answer.
         """
         api = operation.apis[0]
-        if self.cloud.makes(api) and api.type in self.catalogue.resources:
+        if api.key == "params" and self.cloud.makes(api) and api.type in self.catalogue.resources:
             made = self.operations.get(("GET", f"/{self.catalogue.resources[api.type].path}/{{}}"))
             return {"made": made.link("$request.body#/params/resourceUuid")} if made else {}
         if api.kind != "Query" or operation.variables:

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from asking import ask_control, failure, one, outcome, submit
+from asking import ask_control, each, failure, one, outcome, submit
 from test_every_api import SIMULATED, Drive
 from test_state import differences
 
@@ -222,6 +222,23 @@ FILE = {
     "l3-networks": [{"name": "l3", "uuid": "l3", "zoneUuid": "ZONE-A", "l2NetworkUuid": "L2", "networkServices": [
         {"l3NetworkUuid": "L3", "networkServiceProviderUuid": named("provider-Flat").upper(), "networkServiceType": "DHCP"}]}],
 }  # fmt: skip
+
+
+CHANGE_IMAGE = {"vmInstanceUuid": named("vm-ci-1"), "imageUuid": named("image-centos7")}
+NAMERS = [("CreateZone", {"name": "z"}), ("UpdateClusterOS", {"uuid": named("cluster-1")}), ("ChangeVmImage", CHANGE_IMAGE)]
+
+
+@each("api, params", NAMERS)
+async def test_whatever_makes_an_object_takes_a_new_uuid_for_it_and_no_other(cloud, api, params):
+    with pytest.raises(RuntimeError, match="SYS.1007: resourceUuid.@zone-1. is not a valid uuid"):
+        await cloud.call(api, **params, resourceUuid="@zone-1")
+    with pytest.raises(RuntimeError, match="SYS.1000: .*Duplicate entry"):
+        await cloud.call(api, **params, resourceUuid=named("zone-1"))
+    await cloud.call(api, **params, resourceUuid="")
+    await cloud.reset()
+    await cloud.login()
+    await cloud.call(api, **params, resourceUuid=named("new"))
+    assert cloud.cloud.exists("Resource", named("new"))
 
 
 async def test_a_cloud_file_may_name_others_in_any_case(tmp_path):

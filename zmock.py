@@ -17943,7 +17943,8 @@ class CloudFile:
         for type, uuid, where, is_remembered in self.references:
             if self.cloud.exists(type, uuid):
                 continue
-            if not is_remembered or not re.fullmatch(UUID, uuid):
+            is_uuid = re.fullmatch(UUID, uuid) or self.cloud.exists("Resource", uuid)
+            if not (is_remembered and is_uuid):
                 self.refuse(f"{where} {self.why_dangling(type, uuid)}")
             why = "is not in the file; it counts as deleted"
             log.warning("%s: %s, %s, %s", self.path, where, uuid, why)

@@ -66,11 +66,12 @@ async def test_what_clients_have_made_is_in_it(cloud, tmp_path):
 
 
 async def test_a_notification_of_a_call_about_no_uuid_is_exported_without_it(cloud, tmp_path):
-    for about in ("x", "@zone-1", "a" * 32, "%40", named("nothing"), named("zone-1")):
+    cloud.cloud.add("Zone", uuid="zone-a", name="z")  # as of a cloud file
+    for about in ("x", "@zone-1", "a" * 32, "%40", named("nothing"), named("zone-1"), "zone-a"):
         assert (await outcome(cloud, "PUT", f"/l3-networks/{about}/actions", {"updateL3Network": {"name": "n"}}))[0] == 503
     _, content = await copied(cloud, tmp_path)
     failed = [item.get("resourceUuid") for item in content["notifications"] if item["name"] == "api"]
-    assert failed == [None, None, None, None, named("nothing"), named("zone-1")]
+    assert failed == [None, None, None, None, named("nothing"), named("zone-1"), "zone-a"]
 
 
 async def test_what_the_server_leaves_out_stays_out(cloud, tmp_path):

@@ -10038,6 +10038,8 @@ class Cloud:
 
     def refuse_used_uuid(self, call: Call) -> None:
         uuid = call["resourceUuid"] if self.makes(call.api) else None
+        if uuid == call.long:  # its long job has it
+            return
         if uuid and (self.exists("Resource", uuid) or self.store.peek("Gone", uuid)):
             reason = f"Duplicate entry '{uuid}' for key 'PRIMARY'"
             raise ApiError("SYS.1000", f"could not execute statement; {reason}")
@@ -17540,7 +17542,8 @@ def complete(
             value = cloud.clock.stamp() if kind == "date" else KINDS[kind]()
         scope.set(name, value)
     for clause in cloud.catalogue.inherited[row.name]:
-        scope.apply(clause.effect)
+        if isinstance(clause.effect, When):  # not all items need it
+            scope.apply(clause.effect)
     return scope.changes
 
 

@@ -222,9 +222,17 @@ async def test_what_a_restart_interrupts_is_there_or_not_and_nothing_in_between(
 @slow
 async def test_what_zmock_kept_itself_is_never_called_odd(cloud):
     await cloud.create("AddSimulatorBackupStorage", name="n", url="/n")
-    await under_way(cloud, "CreateVolumeSnapshot", name="n", volumeUuid=DATA)
-    await ask_control(cloud, "PUT", "snapshots/now")
-    assert (await ask_control(cloud, "POST", "snapshots/now/restore"))["found"] == []
+    for api, params in (
+        ("CreateVolumeSnapshot", {"name": "n", "volumeUuid": DATA}), ("CreateVmInstance", VM), ("CloneVmInstance", {"vmInstanceUuid": named("vm-ci-1"), "names": ["n"]}),
+        ("AddKVMHost", {"name": "n", "managementIp": "10.10.0.99", "clusterUuid": CLUSTER_2, "username": "u", "password": "p"}),
+        ("AddNfsPrimaryStorage", {"name": "n", "url": "10.10.0.100:/n", "zoneUuid": ZONE}), ("ReimageVmInstance", {"vmInstanceUuid": named("vm-ci-1")}),
+    ):  # fmt: skip
+        await under_way(cloud, api, **params)
+    for step in range(5):
+        await ask_control(cloud, "PUT", f"snapshots/{step}")
+        await cloud.advance(3)
+    for step in range(5):
+        assert (await ask_control(cloud, "POST", f"snapshots/{step}/restore"))["found"] == [], step
 
 
 @slow

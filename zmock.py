@@ -23050,9 +23050,9 @@ async def complete_headers(request: web.Request, response: web.StreamResponse) -
     world = worlds.by_name.get(worlds.name_of(request) or "", worlds.main)
     is_api = request.match_info.handler == worlds.answer
     headers = response.headers
-    if is_api and not world.rest.dialect["response-headers"]:
-        if headers.get("Content-Type") == TYPE_OF_AIOHTTP:
-            del headers["Content-Type"]
+    has_none = is_api and not world.rest.dialect["response-headers"]
+    if has_none and headers.get("Content-Type") == TYPE_OF_AIOHTTP:
+        del headers["Content-Type"]
     if is_api or world.control.is_open(request):
         headers.setdefault("Vary", "Origin")
         for name, value in headers_for_page(request, headers).items():

@@ -91,6 +91,17 @@ async def test_what_the_server_leaves_out_stays_out(cloud, tmp_path):
     assert without_dates(same) == without_dates(objects_of(interrupted(cloud)))
 
 
+async def test_a_snapshot_of_a_file_that_says_no_type_is_one_of_the_hypervisor(cloud, tmp_path):
+    assert {snapshot["type"] for snapshot in await cloud.query("volume-snapshots")} == {"Hypervisor"}
+    exported = await ask_control(cloud, "GET", "cloud")
+    for snapshot in exported["volume-snapshots"]:
+        del snapshot["type"]
+    (tmp_path / "cloud.json").write_text(json.dumps(exported))
+    async with serve(cloud=str(tmp_path / "cloud.json")) as other:
+        await other.login()
+        assert {snapshot["type"] for snapshot in await other.query("volume-snapshots")} == {"Hypervisor"}
+
+
 async def test_a_world_is_exported_too(zmock):
     world = await zmock.world("a")
     await world.create("CreateZone", name="only here")

@@ -138,8 +138,8 @@ async def test_all_instances_of_a_data_centre_go_with_the_disks_that_go_with_the
 async def test_a_small_network_is_full_until_an_instance_goes(client):
     net = await network(client)
     net["switch"] = (await client.call("CreateEcsVSwitchRemote", vpcUuid=net["vpc"], identityZoneUuid=net["zone"], cidrBlock="10.2.0.0/30", name="small"))["uuid"]
-    there = [await instance(client, net, name=name) for name in ("a1", "b1", "c1")]
-    assert [ecs["privateIpAddress"] for ecs in there] == ["10.2.0.1", "10.2.0.2", "10.2.0.3"]
+    there = [await instance(client, net, name=name) for name in ("a1", "b1")]
+    assert [ecs["privateIpAddress"] for ecs in there] == ["10.2.0.1", "10.2.0.2"]
     given = {"name": "d1", "ecsRootPassword": "Password1", "instanceType": "ecs.n4.small", "ecsImageUuid": there[0]["ecsImageUuid"]}
     given |= {"ecsVSwitchUuid": net["switch"], "ecsSecurityGroupUuid": net["group"]}
     await client.fails("SYS.1006: no address of 10.2.0.0/30 is free", "CreateEcsInstanceFromEcsImage", **given)

@@ -15116,7 +15116,7 @@ def reset_root_volume(cloud: Cloud, vm: Item, call: Call) -> None:
 
 
 def path_beside(path: str, name: str) -> str:
-    """Return the path of another file in the folder of a volume. The object of Ceph stays."""
+    """Return the path of another file beside that of a volume. On Ceph the path stays."""
     if path.startswith("ceph:"):
         return path
     return f"{path.rpartition('/')[0].removesuffix('/snapshots')}/{name}.qcow2"

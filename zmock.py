@@ -7907,7 +7907,7 @@ class Call:
     @property
     def stages(self) -> dict[str, str]:
         """Return the stages of its work with the sentences of its progress."""
-        return self.behaviour.stages if self.behaviour else self.api.stages_of_row
+        return self.api.stages if self.behaviour else self.api.stages_of_row
 
     @property
     def caller(self) -> Item:
@@ -10354,6 +10354,7 @@ class Timers(dict[Uuid, Timer]):
         """Cancel the timer of an object, if it has one."""
         if uuid in self:
             self.pop(uuid).cancel()
+
 
 def expunge(cloud: Cloud, type: str, uuid: Uuid) -> None:
     """Remove a deleted object: at once if it is so configured, else when its period is over."""
@@ -17542,7 +17543,7 @@ def complete(
             value = cloud.clock.stamp() if kind == "date" else KINDS[kind]()
         scope.set(name, value)
     for clause in cloud.catalogue.inherited[row.name]:
-        if isinstance(clause.effect, When):  # not all items need it
+        if isinstance(clause.effect, When):  # a field that only some of the items need
             scope.apply(clause.effect)
     return scope.changes
 
